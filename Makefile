@@ -1,0 +1,56 @@
+# `make demo` dubs a small film, `make test` runs the tests, `make lint` checks style, types and floors.
+# PYTHON=… picks the interpreter, PIP_ARGS=… goes to every pip install, DEMO=… is where the demo's films go,
+# JOBS=… is how many tests run at once.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test lint docs clean
+
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
+	"$$name" -c '$(FITS)' 2>/dev/null && { echo "$$name"; break; }; done)
+PIP := .venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints/all.txt $(PIP_ARGS)
+FACE_MODELS := mediapipe==0.10.14
+DEMO ?= demo
+JOBS ?= 2
+
+# Idle OpenMP threads that spin make a small step a hundred times slower when another process is busy.
+export OMP_WAIT_POLICY := PASSIVE
+
+demo: .venv/ready
+	@.venv/bin/unisync demo -o "$(DEMO)"
+
+test: .venv/ready-dev
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS)
+
+lint: .venv/ready-dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+docs: .venv/ready-dev
+	.venv/bin/python tools/make_cli_page.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "UniSync needs Python 3.11 or 3.12, and neither is here." \
+		"On Debian or Ubuntu: apt-get install python3.11 python3.11-venv; or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(FITS)' || { echo "UniSync needs Python 3.11 or 3.12; $(PYTHON) is another." >&2; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@"$(PYTHON)" -m venv .venv || { rm -rf .venv; \
+		echo "No .venv could be made. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+# mediapipe is never imported, only its model files are read: its own dependencies stay away.
+.venv/ready: pyproject.toml constraints/all.txt | .venv/bin/python
+	@echo "installing (the first time takes a few minutes)"
+	@$(PIP) -e '.[demo]'
+	@$(PIP) --no-deps $(FACE_MODELS)
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	@echo "installing what developers need"
+	@$(PIP) -e '.[dev]'
+	@touch $@

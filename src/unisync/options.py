@@ -1,0 +1,210 @@
+"""What a person chooses: one frozen dataclass per verb, the same as flags, TOML and JSON.
+
+Floor 1: numbers and words only. Whether a film, face, method or encoder exists is found out by those who use it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_type_hints
+
+from unisync.errors import OptionError
+
+SourceLips = Literal["neutral", "as_is"]
+TaliMode = Literal["index", "sigma"]
+Codec = Literal["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+WhenLonger = Literal["cut", "loop", "bounce", "hold"]
+WhenShorter = Literal["silence", "cut", "loop"]
+
+WHEN_LONGER: dict[WhenLonger, str] = {
+    "cut": "the speech is cut where the film ends",
+    "loop": "the film starts again",
+    "bounce": "the film runs back and forth",
+    "hold": "the film's last frame stays",
+}
+WHEN_SHORTER: dict[WhenShorter, str] = {
+    "silence": "the film goes on with its mouth closed",
+    "cut": "the film ends with the speech",
+    "loop": "the speech starts again",
+}
+FACE_WORDS = ("largest", "speaking", "all")
+
+
+def _option(default: Any, text: str) -> Any:
+    """Return a field that can say what it is for."""
+    return field(default=default, metadata={"help": text})
+
+
+def _words(meanings: Mapping[Any, str]) -> str:
+    return "; ".join(f"{word}: {meaning}" for word, meaning in meanings.items())
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Reading, checking and writing, the same for the options of all verbs."""
+
+    def __post_init__(self) -> None:
+        for name, hint in hints(type(self)).items():
+            object.__setattr__(self, name, _typed(name, getattr(self, name), hint))
+        self.check()
+
+    def check(self) -> None:
+        """Raise OptionError where a value is out of range or contradicts another."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return options from names and values; dashes count as underscores, unknown names are errors."""
+        known = [item.name for item in fields(cls)]
+        clean: dict[str, Any] = {}
+        for key, value in values.items():
+            name = key.replace("-", "_")
+            if name not in known:
+                raise OptionError(f"there is no option {key!r}{suggest(name, known)}")
+            clean[name] = value
+        return cls(**clean)
+
+    @classmethod
+    def from_toml(cls, path: Path | str) -> Self:
+        """Return options from a TOML file: its table named after the verb, or the whole of it if there is none."""
+        try:
+            return cls.from_dict(cls.read_toml(path))
+        except OptionError as error:
+            raise OptionError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+    @classmethod
+    def read_toml(cls, path: Path | str) -> dict[str, Any]:
+        """Return the names and values in a TOML file, unchecked."""
+        import tomllib
+
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise OptionError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise OptionError(f"{path}: is not TOML ({error})") from error
+        table = values.get(cls.__name__.removesuffix("Options").lower(), values)
+        if not isinstance(table, dict):
+            raise OptionError(f"{path}: holds a single value where a table of options should be")
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return names and values, as `from_dict` takes them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ScanOptions(_Options):
+    """How a film is looked at."""
+
+    box: str | None = _option(None, "A face that no detector sees, by hand: x,y,w,h@seconds; followed as 'box1'.")
+    min_face: int = _option(24, "Faces smaller than this many pixels are left alone.")
+
+    def check(self) -> None:
+        if self.box is not None:
+            _place("box", self.box, "x,y,w,h@seconds", 4)
+        _within("min_face", self.min_face, 1, 10_000)
+
+
+@dataclass(frozen=True)
+class DubOptions(_Options):
+    """How a film is dubbed. None means: as the method, the codec or the container has it by default."""
+
+    method: str = _option("unisync", "What paints the lips; 'echo' paints nothing.")
+    weights: str | None = _option(None, "Weights file to use instead of the method's own.")
+    steps: int = _option(8, "Denoising steps: more is slower and finer.")
+    strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
+    guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
+    seed: int = _option(0, "The same seed gives the same film.")
+    source_lips: SourceLips = _option(
+        "neutral", "Close the film's own lips before the method sees them, or show them as they are."
+    )
+    start: float = _option(0.9, "Noise level at which painting starts, up to 1 (pure noise).")
+    shift: float = _option(1.0, "Shift of the noise levels: above 1, more steps at high noise.")
+    tau_inj: float = _option(0.8, "Share of the steps that hold all but the mouth to the film (TALI).")
+    tali_mode: TaliMode = _option("index", "What tau-inj counts: steps, or the noise level.")
+    face: str = _option(
+        "largest", "Which face: a name from 'scan' (or several, with commas), largest, speaking, all, x,y@seconds."
+    )
+    box: str | None = _option(None, "A face that no detector sees, by hand: x,y,w,h@seconds.")
+    plan: str | None = _option(None, "Plan saved by 'scan', instead of looking at the film again.")
+    when_longer: WhenLonger = _option("cut", f"Speech longer than the film: {_words(WHEN_LONGER)}.")
+    when_shorter: WhenShorter = _option("silence", f"Speech shorter than the film: {_words(WHEN_SHORTER)}.")
+    seconds: float | None = _option(None, "How long a still picture lasts; else as long as the speech.")
+    codec: Codec | None = _option(None, "Codec of the picture; else vp9 for .webm, h264 for the rest.")
+    crf: int | None = _option(None, "Quality of the picture: lower is better and larger.")
+    preset: str | None = _option(None, "Speed of the encoder, ultrafast … medium … veryslow.")
+    report: str | None = _option(None, "Write what was done to this JSON file.")
+    device: Device = _option("auto", "Where the method runs.")
+    threads: int = _option(0, "Threads of the method; 0 is as many as there are cores.")
+
+    def check(self) -> None:
+        if not self.face.strip():
+            raise OptionError(f"face must be a name from 'scan', {', '.join(FACE_WORDS)} or x,y@seconds")
+        if "@" in self.face:
+            _place("face", self.face, "x,y@seconds", 2)
+        if self.box is not None:
+            _place("box", self.box, "x,y,w,h@seconds", 4)
+            if self.face != "largest":
+                raise OptionError("face and box both say which face: give only one of them")
+            if self.plan is not None:
+                raise OptionError("box and plan both say where the faces are: give only one of them")
+        _within("steps", self.steps, 1, 1000)
+        _within("strength", self.strength, 0, 10)
+        _within("guidance", self.guidance, 0, 20)
+        _within("seed", self.seed, 0, 2**63 - 1)
+        _within("start", self.start, 0.01, 1)
+        _within("shift", self.shift, 0.1, 100)
+        _within("tau_inj", self.tau_inj, 0, 1)
+        _within("seconds", self.seconds, 0.04, 86_400)
+        _within("crf", self.crf, 0, 63)
+        _within("threads", self.threads, 0, 1024)
+
+
+def hints(options: type[_Options]) -> dict[str, Any]:
+    """Return the options' types by name, in the order of their fields."""
+    every = get_type_hints(options)
+    return {item.name: every[item.name] for item in fields(options)}
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _place(name: str, text: str, form: str, count: int) -> None:
+    """Check "x,y@seconds" or "x,y,w,h@seconds"; without "@seconds" it is second 0."""
+    place, _, moment = text.partition("@")
+    try:
+        numbers = [float(part) for part in (*place.split(","), moment.strip() or "0")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count + 1 or not all(0 <= number < 1e7 for number in numbers):
+        raise OptionError(f"{name} {text!r} is not {form}, numbers from 0 on in pixels of the upright picture")
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise OptionError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """Return `value` if it fits the hint (a whole number does for a float), else raise OptionError."""
+    choices = get_args(hint)
+    if type(None) in choices:
+        return None if value is None else _typed(name, value, choices[0])
+    if choices:
+        if value not in choices:
+            near = suggest(value, choices) if isinstance(value, str) else ""
+            raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}{near}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+        raise OptionError(f"{name} must be {words[hint]}, not {value!r}")
+    return value

@@ -1,0 +1,310 @@
+"""The data that flows through the house: frozen, validated where it is made, numpy only.
+
+Pixel coordinates (x, y) are floats with the origin at the centre of the top-left pixel, x right, y down.
+Intervals are [start, stop) in frame indices. Times are seconds on the film's own clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+NUM_LANDMARKS = 468
+"""Points per face: the canonical face mesh topology."""
+
+
+class Picture(Protocol):
+    """One decoded picture, kept as the decoder gave it; turned into RGB only when asked."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, upright."""
+
+    def rgb(self) -> Pixels:
+        """Return a fresh uint8 (H, W, 3) RGB array, upright."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPicture:
+    """A picture that is an RGB array already."""
+
+    pixels: Pixels
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8:
+            raise ValueError(f"pixels must be uint8 (H, W, 3), not {self.pixels.dtype} {self.pixels.shape}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def rgb(self) -> Pixels:
+        return self.pixels.copy()
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """Finished pixels for one rectangle of a frame; they replace the frame's own where `mask` > 0.
+
+    pixels: uint8 (h, w, 3) RGB, composited already.  mask: float32 (h, w) in [0, 1], which pixels may change.
+    """
+
+    x: int
+    y: int
+    pixels: Pixels
+    mask: Floats
+
+    def __post_init__(self) -> None:
+        if self.pixels.shape[:2] != self.mask.shape:
+            raise ValueError(f"pixels {self.pixels.shape} and mask {self.mask.shape} differ in size")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a film. `seconds` is exact: presentation time stamp × time base."""
+
+    index: int
+    seconds: Fraction
+    picture: Picture
+    edits: tuple[Edit, ...] = ()
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """uint8 (H, W, 3) RGB, upright, edits applied."""
+        pixels = self.picture.rgb()
+        for edit in self.edits:
+            height, width = edit.mask.shape
+            region = pixels[edit.y : edit.y + height, edit.x : edit.x + width]
+            np.copyto(region, edit.pixels, where=(edit.mask > 0)[..., None])
+        return pixels
+
+    def edited(self, edit: Edit) -> Frame:
+        """Return this frame with one more edit on top."""
+        return replace(self, edits=(*self.edits, edit))
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """Mono speech, float32 in [-1, 1]. Second 0 is the film's first frame."""
+
+    samples: Floats
+    rate: int
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1 or self.samples.dtype != np.float32:
+            raise ValueError(f"samples must be float32 (N,), not {self.samples.dtype} {self.samples.shape}")
+        if self.rate <= 0:
+            raise ValueError(f"rate must be positive, not {self.rate}")
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.rate
+
+    def cut(self, start: float, stop: float) -> Sound:
+        """Return the sound between two times in seconds; what lies outside it is silence."""
+        first, last = round(start * self.rate), round(stop * self.rate)
+        samples = np.zeros(max(0, last - first), np.float32)
+        low, high = max(first, 0), min(last, len(self.samples))
+        if low < high:
+            samples[low - first : high - first] = self.samples[low:high]
+        return Sound(samples, self.rate)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One face through one shot.
+
+    landmarks: float32 (T, 468, 2) px.  boxes: float32 (T, 4) px as left, top, right, bottom.
+    score: float32 (T,) in [0, 1], how sure a face is there.  speaking: float32 (T,) in [0, 1].
+    """
+
+    name: str
+    start: int
+    stop: int
+    landmarks: Floats
+    boxes: Floats
+    score: Floats
+    speaking: Floats
+
+    def __post_init__(self) -> None:
+        num = self.stop - self.start
+        if num <= 0:
+            raise ValueError(f"track {self.name}: [{self.start}, {self.stop}) is empty")
+        for name, shape in (
+            ("landmarks", (num, NUM_LANDMARKS, 2)),
+            ("boxes", (num, 4)),
+            ("score", (num,)),
+            ("speaking", (num,)),
+        ):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"track {self.name}: {name} is {getattr(self, name).shape}, not {shape}")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """Frames between two cuts, and the faces tracked there."""
+
+    start: int
+    stop: int
+    tracks: tuple[Track, ...] = ()
+
+    def __post_init__(self) -> None:
+        for track in self.tracks:
+            if not self.start <= track.start < track.stop <= self.stop:
+                raise ValueError(f"track {track.name} leaves its shot [{self.start}, {self.stop})")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a scan found: shots in order, disjoint, covering the film; and each frame's exact time."""
+
+    film: str
+    width: int
+    height: int
+    shots: tuple[Shot, ...]
+    seconds: tuple[Fraction, ...]
+
+    def __post_init__(self) -> None:
+        at = 0
+        for shot in self.shots:
+            if shot.start != at:
+                raise ValueError(f"a shot starts at frame {shot.start}, expected {at}")
+            at = shot.stop
+        if at != len(self.seconds):
+            raise ValueError(f"the shots end at frame {at}, the film at {len(self.seconds)}")
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """All tracks in film order."""
+        return tuple(track for shot in self.shots for track in shot.tracks)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A canvas of the same face with the lips closed.
+
+    pixels: uint8 (S, S, 3).  landmarks: float32 (468, 2) canvas px.
+    """
+
+    pixels: Pixels
+    landmarks: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What a method sees: a stretch of aligned canvases and the sound; the same in inference, training and metrics.
+
+    pixels: uint8 (T, S, S, 3).  seconds: float64 (T,), each frame's own moment.
+    landmarks: float32 (T, 468, 2) canvas px.  sound: the whole speech, 16 kHz.
+    """
+
+    start: int
+    pixels: Pixels
+    seconds: NDArray[np.float64]
+    landmarks: Floats
+    sound: Sound
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        num, height, width, channels = self.pixels.shape
+        if height != width or channels != 3:
+            raise ValueError(f"pixels must be (T, S, S, 3), not {self.pixels.shape}")
+        if self.seconds.shape != (num,) or self.landmarks.shape != (num, NUM_LANDMARKS, 2):
+            raise ValueError(f"{num} canvases, but seconds {self.seconds.shape} and landmarks {self.landmarks.shape}")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """What a method gives back for one frame.
+
+    pixels: uint8 (S, S, 3) canvas.  mask: float32 (S, S) canvas, 0 on the border.
+    matrix: float32 (2, 3), frame px -> canvas px.
+    keep: float32 (S, S) canvas, where the film's own fine texture is put back (1) or not (0).
+    """
+
+    frame: int
+    pixels: Pixels
+    mask: Floats
+    matrix: Floats
+    keep: Floats
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a verb is. stage: "scan", "dub", …; done and total in frames (total 0: not known)."""
+
+    stage: str
+    done: int
+    total: int
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+OnProgress = Callable[[Progress], None]
+"""Called now and then; may raise `Cancelled`."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one film. All of it is plain numbers and words, so that it can be written as JSON.
+
+    frames, seconds: of the finished film.  faces: how many tracks were painted.  tracks: facts of each painted track.
+    skipped: frame intervals [start, stop) without a chosen face.  seconds_per_second: work per second of film.
+    """
+
+    film: str
+    speech: str
+    out: str
+    frames: int
+    seconds: float
+    faces: int
+    tracks: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[tuple[int, int]] = field(default_factory=list)
+    seconds_per_second: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at = 0
+        for start, stop in self.skipped:
+            if not at <= start < stop <= self.frames:
+                raise ValueError(f"skipped [{start}, {stop}) is empty, out of order or outside {self.frames} frames")
+            at = stop
+
+    @property
+    def line(self) -> str:
+        """One line for a person."""
+        skipped = sum(stop - start for start, stop in self.skipped)
+        places = (
+            f"{skipped} skipped in {len(self.skipped)} range{'s' * (len(self.skipped) != 1)}"
+            if skipped
+            else "0 skipped"
+        )
+        return (
+            f"{self.frames} frames ({self.seconds:.2f} s), {self.faces} face{'s' * (self.faces != 1)}, {places}, "
+            f"{self.seconds_per_second:.2f} s per second of film"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field, and nothing that JSON cannot hold."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
+        return plain
+
+    def to_json(self) -> str:
+        """Return the report as one JSON object."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
