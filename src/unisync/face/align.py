@@ -1,0 +1,71 @@
+"""How the canvas lies on a face: a similarity transform by three points that speech does not move, smoothed in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from unisync.types import Floats, Pixels
+
+ANCHORS = np.array([(0.30, 0.12), (0.70, 0.12), (0.50, 0.40)])
+"""Right eye, left eye, nose base in the canvas, as shares of its side."""
+SMOOTH_SECONDS = 0.08
+
+
+def canvas_matrices(landmarks: Floats, size: int, seconds: Sequence[float]) -> Floats:
+    """Return float32 (T, 2, 3), frame px -> canvas px, for landmarks (T, 468, 2) px of one track.
+
+    seconds: the moments of the frames; they set how many neighbours the smoothing spans.
+    """
+    anchors = np.stack(
+        [landmarks[:, [33, 133]].mean(1), landmarks[:, [362, 263]].mean(1), landmarks[:, 2]], axis=1
+    ).astype(np.float64)
+    if len(anchors) > 1:
+        step = max(float(np.median(np.diff(np.asarray(seconds, np.float64)))), 1e-3)
+        anchors = gaussian_filter1d(anchors, SMOOTH_SECONDS / step, axis=0, mode="nearest")
+    goal = ANCHORS * size - 0.5
+    return np.stack([similarity(points, goal) for points in anchors])
+
+
+def similarity(source: NDArray[np.float64], goal: NDArray[np.float64]) -> Floats:
+    """Return the least-squares rotation, scale and shift float32 (2, 3) that takes points (N, 2) to points (N, 2)."""
+    centre, aim = source.mean(0), goal.mean(0)
+    a, b = source - centre, goal - aim
+    norm = max(float((a * a).sum()), 1e-9)
+    cos = float((a * b).sum()) / norm
+    sin = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / norm
+    turn = np.array([[cos, -sin], [sin, cos]])
+    return np.asarray(np.hstack([turn, (aim - turn @ centre)[:, None]]), np.float32)
+
+
+def transform(points: Floats, matrix: Floats) -> Floats:
+    """Return points (..., 2) moved by a (2, 3) matrix."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
+
+
+def crop(pixels: Pixels, matrix: Floats, size: int) -> Pixels:
+    """Return the canvas uint8 (size, size, 3); what lies outside the frame mirrors what is inside.
+
+    A face larger than the canvas is shrunk by area first, so that fine patterns do not alias.
+    """
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    matrix = matrix.astype(np.float64)
+    if scale < 0.75:
+        back = cv2.invertAffineTransform(matrix)
+        corners = np.array([(-1, -1), (size, -1), (-1, size), (size, size)], np.float64) @ back[:, :2].T + back[:, 2]
+        height, width = pixels.shape[:2]
+        low = np.clip(np.floor(corners.min(0)), 0, (width - 2, height - 2)).astype(int)
+        high = np.clip(np.ceil(corners.max(0)) + 1, low + 2, (width, height)).astype(int)
+        region = pixels[low[1] : high[1], low[0] : high[0]]
+        goal = np.maximum(np.round((high - low) * scale * 1.2).astype(int), 2)
+        small = cv2.resize(region, (int(goal[0]), int(goal[1])), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(small, np.uint8)
+        ratio = goal / (high - low)  # shrunk = (full - low + .5) * ratio - .5
+        shift = matrix[:, 2] + matrix[:, :2] @ (low - 0.5 + 0.5 / ratio)
+        matrix = np.hstack([matrix[:, :2] / ratio, shift[:, None]])
+    canvas = cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(canvas, np.uint8)

@@ -1,0 +1,73 @@
+"""How a finished canvas gets back into its frame: warped, given the film's texture, blended by its mask (Eq 12)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unisync.face.align import crop
+from unisync.types import Edit, Floats, Frame, Patch
+
+
+def paste(frame: Frame, patch: Patch) -> Frame:
+    """Return `frame` with `patch` on top; the same frame where the patch's mask does not touch it.
+
+    Where keep = 1 the frame changes by what the canvas changes, warped back, and keeps the detail that the canvas
+    cannot hold; where keep = 0 it shows the canvas alone. The face may be partly outside the frame.
+    """
+    size = patch.mask.shape[0]
+    height, width = frame.pixels.shape[:2]
+    area = _area(patch.mask, patch.matrix, (width, height))
+    if area is None:
+        return frame
+    left, top, right, bottom = area
+    matrix = patch.matrix.astype(np.float64)
+    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    goal = (right - left, bottom - top)
+    seen = crop(frame.pixels, patch.matrix, size).astype(np.float32)
+    change = patch.pixels - patch.keep[..., None] * seen
+    change = _warped(change, matrix, goal)
+    # linear, since a cubic would leave [0, 1] and reach beyond the mask
+    weights = _laid(np.dstack([patch.mask, patch.keep]), matrix, goal, cv2.INTER_LINEAR)
+    mask, keep = weights[..., 0], weights[..., 1]
+    mask[mask > 1 - 1e-4] = 1
+    source = frame.pixels[top:bottom, left:right]
+    # M (canvas + keep (source - seen)) + (1 - M) source; where M is 0 that is the source to the bit
+    was = source.astype(np.float32)
+    lost = cv2.multiply(was, cv2.merge([1 - keep] * 3))
+    blended = cv2.add(was, cv2.multiply(cv2.subtract(change, lost), cv2.merge([mask] * 3)))
+    pixels = np.asarray(cv2.convertScaleAbs(np.maximum(blended, 0)), np.uint8)
+    return frame.edited(Edit(left, top, pixels, np.ascontiguousarray(mask)))
+
+
+def _area(mask: Floats, matrix: Floats, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return the frame's rectangle (left, top, right, bottom) that the mask can touch, None where there is none."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    x, y = (columns[0] - 1, columns[-1] + 1), (rows[0] - 1, rows[-1] + 1)
+    corners = np.array([(a, b) for a in x for b in y], np.float64)
+    back = cv2.invertAffineTransform(matrix.astype(np.float64))
+    corners = corners @ back[:, :2].T + back[:, 2]
+    left, top = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(0)) + 1, frame).astype(int)
+    return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
+
+
+def _warped(canvas: Floats, matrix: NDArray[np.float64], goal: tuple[int, int]) -> Floats:
+    """Return the canvas as it lies in the frame's rectangle, smooth where enlarged, not aliased where shrunk."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))  # canvas px per frame px
+    if scale > 1.25:
+        canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.3 * float(np.sqrt(scale**2 - 1))), np.float32)
+    if scale < 0.75:  # a cubic resize, then a linear warp: half the cost of a cubic warp
+        times = 2 if scale > 0.4 else 4
+        canvas = np.asarray(cv2.resize(canvas, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.float32)
+        matrix = matrix * times
+        matrix[:, 2] += (times - 1) / 2
+    return _laid(canvas, matrix, goal, cv2.INTER_CUBIC if 0.75 <= scale <= 1.25 else cv2.INTER_LINEAR)
+
+
+def _laid(canvas: Floats, matrix: NDArray[np.float64], goal: tuple[int, int], how: int) -> Floats:
+    flags = how | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(canvas, matrix, goal, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)

@@ -1,0 +1,81 @@
+"""The mouth on the canvas: its parameters, and closing it. Geometry on landmarks (468, 2) canvas px only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unisync.mask import mouth_mask
+from unisync.types import Floats, Pixels, Reference
+
+STILL = (33, 133, 362, 263, 168, 6, 197, 195, 98, 2, 327, 234, 454)
+"""Points that speech moves little, for laying one frame's face on another's."""
+CLOSED_POSE_WEIGHT = 0.5
+
+
+def lip_parameters(landmarks: Floats, size: int) -> Floats:
+    """Return float32 (T, 6) in canvas sides for landmarks (T, 468, 2) canvas px, as nets.audio.LIP_PARAMETERS names them.
+
+    The first two are absolute (0: closed), the others against their median over the T frames, the speaker's own rest.
+    """
+
+    def distance(a: int, b: int) -> Floats:
+        return np.asarray(np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=-1) / size, np.float32)
+
+    sides = (distance(82, 87) + distance(312, 317)) / np.float32(2)
+    values: list[Floats] = [
+        distance(13, 14),
+        sides,
+        distance(61, 291),
+        distance(78, 308),
+        distance(2, 152),
+        distance(2, 0),
+    ]
+    table = np.stack(values, axis=1)
+    table[:, 2:] -= np.median(table[:, 2:], axis=0)
+    return table.astype(np.float32)
+
+
+def choose_reference(landmarks: Floats, size: int, score: Floats | None = None) -> int:
+    """Return the frame whose lips are the most closed in a pose near the usual one.
+
+    landmarks: (T, 468, 2) canvas px.  score: (T,) how sure a face is there; frames under .5 are taken only if all are.
+    """
+    opening = lip_parameters(landmarks, size)[:, 0]
+    pose = landmarks[:, [1, 168, 234, 454]].reshape(len(landmarks), -1) / size
+    away = np.linalg.norm(pose - np.median(pose, axis=0), axis=1) / 2
+    cost = opening + CLOSED_POSE_WEIGHT * away
+    if score is not None and (score >= 0.5).any():
+        cost = np.where(score >= 0.5, cost, np.inf)
+    return int(np.argmin(cost))
+
+
+def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixels:
+    """Return canvases uint8 (T, S, S, 3) whose lower face is the reference's, laid on by still points, colour matched.
+
+    This is what keeps a film's old lips from leaking into the new ones: the method never sees them.
+    """
+    size = pixels.shape[1]
+    out = np.empty_like(pixels)
+    for i, (image, points) in enumerate(zip(pixels, landmarks, strict=True)):
+        matrix = _affine(reference.landmarks[list(STILL)], points[list(STILL)], size)
+        donor = cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+        moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
+        mask = np.maximum(mouth_mask(points, size), mouth_mask(moved, size))[..., None]
+        rim = ((mask > 0) & (mask < 1))[..., 0]
+        gap = (image[rim].astype(np.float32) - donor[rim]).mean(0) if rim.any() else np.zeros(3, np.float32)
+        blend = mask * (donor + gap) + (1 - mask) * image
+        out[i] = np.clip(np.round(blend), 0, 255).astype(np.uint8)
+    return out
+
+
+def _affine(source: Floats, goal: Floats, size: int) -> NDArray[np.float64]:
+    """Return the affine (2, 3) from points (N, 2) to points (N, 2), drawn a little towards the identity."""
+    a = np.hstack([source / size - 0.5, np.ones((len(source), 1))]).astype(np.float64)
+    b = goal / size - 0.5 - a[:, :2]
+    pull = np.diag([0.02, 0.02, 0.0]) * len(source)
+    step = np.linalg.solve(a.T @ a + pull, a.T @ b).T
+    linear = np.eye(2) + step[:, :2]
+    shift = (step[:, 2] + 0.5 - linear @ np.array([0.5, 0.5])) * size
+    return np.hstack([linear, shift[:, None]])
