@@ -1,0 +1,1 @@
+"""Backbones: an autoencoder, a transformer and an audio encoder that belong together."""

@@ -1,0 +1,140 @@
+"""Rectified flow as pure functions: the path, its schedule, its solver, guidance, and what the methods do on the way.
+
+sigma is the noise level: 0 is data, 1 is pure noise. Latents are (B, C, F, h, w). Equation numbers are those of
+UniSync (arXiv 2603.03882) unless OmniSync (arXiv 2505.21448) is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+TaliMode = Literal["index", "sigma"]
+Velocity = Callable[[Tensor, float], Tensor]
+"""(latents, sigma) -> velocity shaped like the latents."""
+
+
+def noised(z: Tensor, noise: Tensor, sigma: Tensor | float) -> Tensor:
+    """Return (1 - sigma) z + sigma noise, the straight path between data and noise.
+
+    Eq 11 prints alpha² + sigma² = 1, which contradicts the velocity of Eq 3; alpha = 1 - sigma agrees with it.
+    """
+    return (1 - sigma) * z + sigma * noise
+
+
+def target_velocity(z: Tensor, noise: Tensor) -> Tensor:
+    """Return v = noise - z, the derivative of `noised` by sigma (the target of Eq 3)."""
+    return noise - z
+
+
+def data_to_velocity(z: Tensor, data: Tensor, sigma: float) -> Tensor:
+    """Return the velocity of a network that predicts data: v = (z_sigma - data) / sigma."""
+    return (z - data) / max(sigma, 1e-3)
+
+
+def loss_weight(sigma: Tensor) -> Tensor:
+    """Return omega(sigma) of Eq 3: a bell over the middle levels, 0 at both ends, mean 1 over uniform sigma in [0, 1]."""
+    bell = torch.exp(-2 * (sigma - 0.5) ** 2) - math.exp(-0.5)
+    mean = math.sqrt(math.pi / 2) * math.erf(1 / math.sqrt(2)) - math.exp(-0.5)
+    return bell / mean
+
+
+def shifted(sigma: Tensor, shift: float) -> Tensor:
+    """Return sigma moved towards noise: shift sigma / (1 + (shift - 1) sigma); 0 and 1 stay."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def schedule(steps: int, shift: float = 1.0, start: float = 1.0) -> list[float]:
+    """Return steps + 1 levels falling from `start` to 0.
+
+    With start < 1 all `steps` levels lie at or below it (OmniSync's tau). Raises ValueError for steps < 1 or
+    start outside (0, 1].
+    """
+    if steps < 1 or not 0 < start <= 1:
+        raise ValueError(f"steps must be 1 or more and start in (0, 1], not {steps} and {start}")
+    unshifted = start / (shift - (shift - 1) * start)
+    levels = shifted(torch.linspace(unshifted, 0, steps + 1, dtype=torch.float64), shift)
+    return [start, *levels[1:].tolist()]
+
+
+def euler(z: Tensor, velocity: Tensor, sigma: float, next_sigma: float) -> Tensor:
+    """Return z one step nearer to data (line 4 of Algorithm 1)."""
+    return z + (next_sigma - sigma) * velocity
+
+
+def guided(unconditional: Tensor, conditional: Tensor, scale: Tensor | float) -> Tensor:
+    """Return classifier-free guidance: scale 0 is unconditional, 1 is conditional, more exaggerates."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+def progressive_start(source: Tensor, noise: Tensor, tau: float) -> Tensor:
+    """Return the latents to begin with, (1 - tau) source + tau noise (OmniSync Eq 5); tau = 1 is pure noise."""
+    return noised(source, noise, tau)
+
+
+def tali_active(step: int, steps: int, next_sigma: float, ratio: float, mode: TaliMode) -> bool:
+    """Return whether step 0, 1, … of `steps` injects the source (line 5 of Algorithm 1: t > (1 - ratio) T, t = T - step).
+
+    mode "index" counts steps as printed; "sigma" reads the same bound as a noise level, next_sigma > 1 - ratio.
+    """
+    if mode == "sigma":
+        return round(next_sigma + ratio, 9) > 1
+    return steps - step > round((1 - ratio) * steps, 9)
+
+
+def inject(z: Tensor, source: Tensor, noise: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """Return M z + (1 - M) z~ (Eq 10), z~ being the source noised to `sigma` (Eq 11).
+
+    mask: 1 where the mouth is generated, broadcastable to z.  sigma: the level of z, after the step.
+    """
+    return torch.where(mask > 0.5, z, noised(source, noise, sigma))
+
+
+def latent_mask(mask: Tensor, temporal_stride: int, spatial_stride: int, dilate: int = 1) -> Tensor:
+    """Return a binary mask (B, 1, F', h, w) from pixel masks (B, F, H, W).
+
+    A latent frame's mask is the union over the pixel frames it covers: the first alone, then `temporal_stride` each.
+    It is widened by `dilate` latent cells after a max-pool over space, so no mouth pixel falls outside.
+    """
+    hard = (mask > 0.5).float()
+    spatial = torch.nn.functional.max_pool2d(hard, spatial_stride)
+    if dilate:
+        spatial = torch.nn.functional.max_pool2d(spatial, 2 * dilate + 1, stride=1, padding=dilate)
+    if temporal_stride == 1:
+        return spatial[:, None]
+    groups = [spatial[:, :1], *spatial[:, 1:].split(temporal_stride, dim=1)]
+    return torch.stack([group.amax(1) for group in groups], dim=1)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Injection:
+    """What TALI needs. source: latents of the film; mask: as in `inject`; ratio: tau_inj.
+
+    noise: one fixed draw for all steps, or None for a fresh one per step as in the paper.
+    """
+
+    source: Tensor
+    mask: Tensor
+    ratio: float
+    mode: TaliMode = "index"
+    noise: Tensor | None = None
+
+
+def sample(
+    velocity: Velocity, z: Tensor, levels: list[float], injection: Injection | None, generator: torch.Generator
+) -> Tensor:
+    """Return data from `z` at levels[0] by Euler steps, with TALI (Algorithm 1) if `injection` is given."""
+    steps = len(levels) - 1
+    for step, (sigma, next_sigma) in enumerate(zip(levels, levels[1:], strict=False)):
+        z = euler(z, velocity(z, sigma), sigma, next_sigma)
+        if injection and tali_active(step, steps, next_sigma, injection.ratio, injection.mode):
+            noise = injection.noise
+            if noise is None:
+                noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
+            z = inject(z, injection.source, noise, injection.mask, next_sigma)
+    return z

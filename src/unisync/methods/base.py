@@ -1,0 +1,38 @@
+"""What a method is: a spec, and a performer for each track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from unisync.types import Pixels, Track, Window
+
+
+@dataclass(frozen=True)
+class Spec:
+    """canvas: side in px.  length: frames a window.  overlap: frames that neighbouring windows share, cross-faded."""
+
+    canvas: int
+    length: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.length:
+            raise ValueError(f"overlap {self.overlap} must be in [0, {self.length})")
+
+
+class Performer(Protocol):
+    """One track's painter; what must be remembered between windows lives here."""
+
+    def render(self, window: Window) -> Pixels:
+        """Return canvases uint8 (T, S, S, 3), the window's with new lips."""
+
+
+class Method(Protocol):
+    """A way to repaint lips."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def begin(self, track: Track) -> Performer:
+        """Return the performer of one track."""

@@ -1,0 +1,128 @@
+"""UniSync (arXiv 2603.03882): mask-free editing anchored by pose, with temporal-adaptive latent injection (TALI)."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unisync import flow
+from unisync.audio.encoder import SpeechFeatures, encode_speech
+from unisync.backbones.base import Backbone
+from unisync.mask import mouth_mask
+from unisync.methods.base import Performer, Spec
+from unisync.methods.pose import draw_pose
+from unisync.mouth import neutralised
+from unisync.nets.transformer import Condition
+from unisync.options import DubOptions
+from unisync.registry import load
+from unisync.types import Pixels, Sound, Track, Window
+
+OVERLAP = 2
+SHARED_NOISE = 0.9
+"""Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
+
+
+class Unisync:
+    """The method on any backbone; on the embedded one unless another is given."""
+
+    def __init__(self, options: DubOptions, backbone: Backbone | None = None) -> None:
+        self.options = options
+        self.backbone: Backbone = backbone or load("backbone", "mini").from_options(options)
+        self.spec = Spec(self.backbone.geometry.canvas, self.backbone.geometry.length, OVERLAP)
+        self._heard: tuple[Sound, SpeechFeatures] | None = None
+
+    def begin(self, track: Track) -> Performer:
+        return UnisyncPerformer(self, track.name)
+
+    def listen(self, sound: Sound) -> SpeechFeatures:
+        """Return the speech's features; encoded once, however many tracks speak it."""
+        if self._heard is None or self._heard[0] is not sound:
+            self._heard = sound, encode_speech(self.backbone.audio, sound)
+        return self._heard[1]
+
+
+class UnisyncPerformer:
+    """One track. The noise depends on the seed, the track and the frame alone, so overlapping windows agree."""
+
+    def __init__(self, method: Unisync, name: str) -> None:
+        self.method = method
+        self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
+
+    def render(self, window: Window) -> Pixels:
+        """Return the window's canvases with the lips of the speech."""
+        options, backbone = self.method.options, self.method.backbone
+        size = self.method.spec.canvas
+        pixels = window.pixels
+        if options.source_lips == "neutral" and window.reference is not None:
+            pixels = neutralised(pixels, window.landmarks, window.reference)
+        source = backbone.encode(pixels)
+        noise = self.noise(window.start, source)
+        mask = torch.from_numpy(np.stack([mouth_mask(points, size) for points in window.landmarks]))[None]
+        geometry = backbone.geometry
+        generator = torch.Generator().manual_seed(self.seed + window.start)
+        injection = flow.Injection(
+            source=source,
+            mask=flow.latent_mask(mask, geometry.temporal_stride, geometry.spatial_stride).to(source.device),
+            ratio=options.tau_inj,
+            mode=options.tali_mode,
+        )
+        velocity = self.velocity(window, source, backbone.encode(draw_pose(window.landmarks, size)))
+        levels = flow.schedule(options.steps, options.shift, options.start)
+        start = flow.progressive_start(source, noise, options.start)
+        return backbone.decode(flow.sample(velocity, start, levels, injection, generator))
+
+    def noise(self, first: int, like: Tensor) -> Tensor:
+        """Return unit noise shaped like (1, C, F, h, w), each frame's own draw mixed with the track's common one."""
+
+        def draw(seed: int) -> Tensor:
+            generator = torch.Generator().manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+            return torch.randn(1, like.shape[1], 1, *like.shape[3:], generator=generator)
+
+        own = torch.cat([draw((self.seed << 20) + first + i + 1) for i in range(like.shape[2])], dim=2)
+        mixed = SHARED_NOISE**0.5 * draw(self.seed << 20) + (1 - SHARED_NOISE) ** 0.5 * own
+        return mixed.to(like.device)
+
+    def velocity(self, window: Window, source: Tensor, pose: Tensor) -> flow.Velocity:
+        """Return the guided velocity for this window's speech, lips shut where nobody speaks."""
+        options, backbone = self.method.options, self.method.backbone
+        speech = self.method.listen(window.sound)
+        moments = torch.from_numpy(window.seconds).float()
+        lips = self.lips(speech, moments).to(source.device)
+        audio = speech.tokens(moments, backbone.geometry.audio_tokens).to(source.device)
+        seconds = (moments - moments[0])[None].to(source.device)
+        told = torch.ones(1, device=source.device)
+        condition = Condition(source, seconds, pose, audio[None], lips[None], None, told, told)
+        if options.guidance == 1:
+            return lambda z, sigma: backbone.velocity(z, sigma, condition)
+        both = Condition(
+            source=source.expand(2, -1, -1, -1, -1),
+            seconds=seconds.expand(2, -1),
+            pose=pose.expand(2, -1, -1, -1, -1),
+            audio=audio[None].expand(2, -1, -1, -1),
+            lips=lips[None].expand(2, -1, -1),
+            keep_audio=torch.tensor([0.0, 1.0], device=source.device),
+            keep_lips=torch.tensor([0.0, 1.0], device=source.device),
+        )
+
+        def velocity(z: Tensor, sigma: float) -> Tensor:
+            untold, heard = backbone.velocity(z.expand(2, -1, -1, -1, -1), sigma, both).chunk(2)
+            return flow.guided(untold, heard, options.guidance)
+
+        return velocity
+
+    def lips(self, speech: SpeechFeatures, moments: Tensor) -> Tensor:
+        """Return the lip parameters (F, 6) to paint.
+
+        What the encoder regresses is too tame: it is spread about its own mean by the backbone's gain times
+        `strength`; then it is faded to closed lips where nobody speaks.
+        """
+        gain = self.method.backbone.lip_gain * self.method.options.strength
+        voiced = speech.voice_at(moments)[:, None]
+        centre = speech.mean_lips()
+        lips = centre + gain * (speech.lips_at(moments) - centre)
+        closed = self.method.backbone.closed_lips().to(lips)
+        lips[:, :2] = torch.maximum(lips[:, :2], closed[:2])
+        return voiced * lips + (1 - voiced) * closed

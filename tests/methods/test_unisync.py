@@ -1,0 +1,199 @@
+"""The UniSync method on a tiny untrained backbone: what must hold whatever the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tiny import tiny_weights
+from unisync.backbones.mini import Mini
+from unisync.errors import OptionError, WeightsError
+from unisync.methods.pose import draw_pose
+from unisync.methods.unisync import Unisync
+from unisync.mouth import choose_reference, lip_parameters, neutralised
+from unisync.options import DubOptions
+from unisync.types import NUM_LANDMARKS, Floats, Pixels, Reference, Sound, Track, Window
+
+SIZE = 64
+
+
+def face(opening: float = 0.0, shift: float = 0.0) -> Floats:
+    """Return landmarks (468, 2) on a canvas of 64 px with the points that matter in their places."""
+    points = np.full((NUM_LANDMARKS, 2), (0.5, 0.3), np.float32)
+    places = {
+        33: (0.22, 0.12), 133: (0.38, 0.12), 362: (0.62, 0.12), 263: (0.78, 0.12), 168: (0.5, 0.13), 6: (0.5, 0.17),
+        197: (0.5, 0.22), 195: (0.5, 0.26), 5: (0.5, 0.3), 4: (0.5, 0.33), 1: (0.5, 0.35), 2: (0.5, 0.40),
+        98: (0.43, 0.39), 327: (0.57, 0.39), 234: (0.08, 0.2), 454: (0.92, 0.2), 93: (0.09, 0.35), 323: (0.91, 0.35),
+        13: (0.5, 0.56 - opening / 2), 14: (0.5, 0.56 + opening / 2), 82: (0.46, 0.56 - opening / 2),
+        87: (0.46, 0.56 + opening / 2), 312: (0.54, 0.56 - opening / 2), 317: (0.54, 0.56 + opening / 2),
+        78: (0.39, 0.56), 308: (0.61, 0.56), 427: (0.8, 0.5), 426: (0.68, 0.45), 206: (0.32, 0.45), 207: (0.2, 0.5),
+    }  # fmt: skip
+    jaw = (58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288)
+    for i, name in enumerate(jaw):
+        angle = np.pi * i / (len(jaw) - 1)
+        places[name] = (0.5 - 0.38 * np.cos(angle), 0.5 + (0.35 + opening / 2) * np.sin(angle))
+    lips = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+    for i, name in enumerate(lips):
+        angle = 2 * np.pi * i / len(lips)
+        places[name] = (0.5 - 0.15 * np.cos(angle), 0.56 - (0.05 + opening / 2) * np.sin(angle))
+    outline = (10, 338, 297, 332, 284, 251, 389, 356, 361, 132, 127, 162, 21, 54, 103, 67, 109)
+    for i, name in enumerate(outline):
+        angle = np.pi * (0.1 + 0.8 * i / len(outline))
+        places[name] = (0.5 + 0.42 * np.cos(angle), 0.2 - 0.3 * np.sin(angle))
+    for name, (x, y) in places.items():
+        points[name] = ((x + shift) * SIZE - 0.5, y * SIZE - 0.5)
+    return points
+
+
+def window(num: int = 6, start: int = 0, seed: int = 0) -> Window:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(60, 200, (num, 8, 8, 3)).astype(np.uint8)
+    pixels = np.stack([cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for image in small])
+    landmarks = np.stack([face(0.05 * (i % 3)) for i in range(num)])
+    samples = rng.normal(0, 0.1, 16000).astype(np.float32)
+    reference = Reference(pixels[0], landmarks[0])
+    seconds = (start + np.arange(num)) / 25
+    return Window(start, pixels, seconds, landmarks, Sound(samples, 16000), reference)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Mini:
+    return Mini(tiny_weights(tmp_path_factory.mktemp("weights")))
+
+
+def track() -> Track:
+    marks = np.stack([face()] * 6)
+    return Track("face1", 0, 6, marks, np.zeros((6, 4), np.float32), np.ones(6, np.float32), np.ones(6, np.float32))
+
+
+def render(backbone: Mini, given: Window, **options: object) -> Pixels:
+    method = Unisync(DubOptions.from_dict({"steps": 3, **options}), backbone)
+    return method.begin(track()).render(given)
+
+
+def test_gives_canvases_like_the_windows(backbone: Mini) -> None:
+    out = render(backbone, window())
+    assert out.shape == (6, SIZE, SIZE, 3) and out.dtype == np.uint8
+
+
+def test_same_seed_same_bytes_other_seed_others(backbone: Mini) -> None:
+    one, two, three = (render(backbone, window(), seed=s) for s in (1, 1, 2))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, three)
+
+
+def test_source_is_the_closed_mouth_or_the_film_as_asked(backbone: Mini) -> None:
+    given = window()
+    other = Window(
+        0,
+        given.pixels,
+        given.seconds,
+        given.landmarks,
+        given.sound,
+        Reference(255 - given.pixels[0], given.landmarks[0]),
+    )
+    assert not np.array_equal(render(backbone, given), render(backbone, other))
+    same = [render(backbone, w, source_lips="as_is") for w in (given, other)]
+    assert np.array_equal(*same)
+
+
+def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
+    # Paint anything on the mouth of every frame but the reference: the result must not change at all inside it.
+    given = window()
+    scribbled = given.pixels.copy()
+    scribbled[1:, 32:40, 26:38] = np.random.default_rng(5).integers(0, 256, (5, 8, 12, 3))
+    other = Window(0, scribbled, given.seconds, given.landmarks, given.sound, given.reference)
+    assert np.array_equal(render(backbone, given), render(backbone, other))
+
+
+def test_full_injection_leaves_all_but_the_mouth_to_the_source(backbone: Mini, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, ends = window(), []
+    monkeypatch.setattr(backbone, "decode", lambda z: ends.append(z) or given.pixels)
+    source = backbone.encode(given.pixels)
+    for ratio in (1.0, 0.0):
+        render(backbone, given, tau_inj=ratio, start=1.0, source_lips="as_is")
+    held, free = ((end - source).abs()[0, :, :, 0] for end in ends)  # the top row is far from the mouth
+    assert held.max() == 0 and free.max() > 0.1
+    assert (ends[0] - source).abs().max() > 0.1
+
+
+def test_windows_share_their_noise_where_they_overlap(backbone: Mini) -> None:
+    performer = Unisync(DubOptions(), backbone).begin(track())
+    like = torch.zeros(1, 4, 6, 8, 8)
+    one, two = performer.noise(0, like), performer.noise(4, like)  # type: ignore[attr-defined]
+    assert torch.equal(one[:, :, 4:], two[:, :, :2])
+    many = performer.noise(0, torch.zeros(1, 4, 200, 8, 8))  # type: ignore[attr-defined]
+    assert abs(float(many.std()) - 1) < 0.1
+    assert abs(float(torch.corrcoef(many[0].transpose(0, 1).flatten(1))[0, 1]) - 0.9) < 0.05
+
+
+def test_silence_asks_for_closed_lips(backbone: Mini) -> None:
+    method = Unisync(DubOptions(strength=5.0), backbone)
+    performer = method.begin(track())
+    speech = method.listen(Sound(np.zeros(16000, np.float32), 16000))
+    lips = performer.lips(speech, torch.tensor([0.1, 0.5]))  # type: ignore[attr-defined]
+    assert torch.equal(lips, backbone.closed_lips().expand(2, -1))
+
+
+def test_guidance_one_is_the_plain_model(backbone: Mini) -> None:
+    one = render(backbone, window(), guidance=1.0)
+    near = render(backbone, window(), guidance=1.000001)
+    assert np.abs(one.astype(int) - near).max() <= 2
+    assert not np.array_equal(one, render(backbone, window(), guidance=4.0))
+
+
+def test_pose_is_drawn_without_mouth_and_jaw() -> None:
+    closed, opened = face(0.0), face(0.2)
+    assert not np.array_equal(closed, opened)
+    one, two = draw_pose(np.stack([closed, opened]), SIZE)
+    assert one.any() and np.array_equal(one, two)
+    assert not np.array_equal(one, draw_pose(face(0.0, shift=0.05)[None], SIZE)[0])
+
+
+def test_lip_parameters_are_in_canvas_sides() -> None:
+    table = lip_parameters(np.stack([face(0.0), face(0.1), face(0.2)]), SIZE)
+    assert np.allclose(table[:, 0], [0, 0.1, 0.2], atol=1e-4) and np.allclose(table[:, 1], [0, 0.1, 0.2], atol=1e-4)
+    assert np.allclose(np.median(table[:, 2:], axis=0), 0)
+
+
+def test_reference_is_the_most_closed_frame_in_the_usual_pose() -> None:
+    frames = [face(0.2), face(0.1), face(0.01), face(0.15), face(0.12), face(0.0, shift=0.3)]
+    assert choose_reference(np.stack(frames), SIZE) == 2
+    score = np.array([1, 1, 0.1, 1, 1, 1], np.float32)
+    assert choose_reference(np.stack(frames), SIZE, score) != 2
+
+
+def test_neutralised_is_the_reference_inside_and_the_film_outside() -> None:
+    given = window()
+    reference = Reference(np.full((SIZE, SIZE, 3), 120, np.uint8), face())
+    flat = np.full_like(given.pixels, 90)
+    out = neutralised(flat, given.landmarks, reference)
+    assert (np.abs(out.astype(int) - 90) <= 1).all()  # colour matched: no trace of the donor's brightness
+    out = neutralised(given.pixels, given.landmarks, reference)
+    assert np.array_equal(out[:, :10], given.pixels[:, :10])
+    assert (np.ptp(out[3, 34:38, 30:34].astype(int), axis=(0, 1)) <= 1).all()
+
+
+def test_wrong_weights_and_devices_are_refused(tmp_path: Path) -> None:
+    from unisync.nets.weights import save_weights
+
+    path = tmp_path / "other.safetensors"
+    save_weights(path, {}, {"kind": "wan"})
+    with pytest.raises(WeightsError, match="of kind 'wan'"):
+        Mini(path)
+    if not torch.cuda.is_available():
+        with pytest.raises(OptionError, match="cuda"):
+            Mini.from_options(DubOptions(device="cuda"))
+
+
+def test_encode_and_decode_keep_order_and_range(backbone: Mini) -> None:
+    given = window()
+    z = backbone.encode(given.pixels)
+    assert z.shape == (1, 4, 6, 8, 8)
+    alone = torch.cat([backbone.encode(given.pixels[i : i + 1]) for i in range(6)], dim=2)
+    assert torch.allclose(z, alone, atol=0.05)
+    assert backbone.decode(z).shape == given.pixels.shape

@@ -1,0 +1,159 @@
+"""The mathematics of rectified flow against closed forms and a slow oracle."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from unisync import flow
+
+SHAPE = (1, 4, 3, 6, 6)
+
+
+def randn(seed: int = 0) -> torch.Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_path_ends_at_data_and_noise() -> None:
+    z, noise = randn(), randn(1)
+    assert torch.equal(flow.noised(z, noise, 0.0), z)
+    assert torch.equal(flow.noised(z, noise, 1.0), noise)
+
+
+def test_velocity_is_the_slope_of_the_path() -> None:
+    z, noise = randn(), randn(1)
+    slope = (flow.noised(z, noise, 0.51) - flow.noised(z, noise, 0.49)) / 0.02
+    assert torch.allclose(slope, flow.target_velocity(z, noise), atol=1e-12)
+
+
+def test_data_prediction_gives_the_same_velocity() -> None:
+    z, noise = randn(), randn(1)
+    got = flow.data_to_velocity(flow.noised(z, noise, 0.7), z, 0.7)
+    assert torch.allclose(got, flow.target_velocity(z, noise), atol=1e-12)
+
+
+def test_loss_weight_peaks_in_the_middle_with_mean_one() -> None:
+    sigma = torch.linspace(0, 1, 100001, dtype=torch.float64)
+    weight = flow.loss_weight(sigma)
+    assert weight.argmax() == 50000
+    assert abs(float(weight.mean()) - 1) < 1e-4
+    assert abs(float(weight[0])) < 1e-12 and abs(float(weight[-1])) < 1e-12
+    ratio = (math.exp(-2 * 0.25**2) - math.exp(-0.5)) / (1 - math.exp(-0.5))
+    assert abs(float(weight[25000] / weight[50000]) - ratio) < 1e-12
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])
+@pytest.mark.parametrize("start", [1.0, 0.9, 0.5])
+def test_schedule_falls_from_start_to_zero(shift: float, start: float) -> None:
+    levels = flow.schedule(8, shift, start)
+    assert len(levels) == 9 and levels[0] == start and levels[-1] == 0
+    assert all(a > b for a, b in zip(levels, levels[1:], strict=False))
+
+
+def test_schedule_with_shift_five_matches_the_closed_form() -> None:
+    levels = flow.schedule(40, 5.0)
+    for i, level in enumerate(levels):
+        u = 1 - i / 40
+        assert math.isclose(level, 5 * u / (1 + 4 * u), abs_tol=1e-9)
+    assert math.isclose(levels[32], 0.5556, abs_tol=1e-3)  # where tau_inj = .8 by index stops
+
+
+@pytest.mark.parametrize(("steps", "start"), [(0, 1.0), (4, 0.0), (4, 1.1)])
+def test_schedule_refuses_nonsense(steps: int, start: float) -> None:
+    with pytest.raises(ValueError, match="steps"):
+        flow.schedule(steps, 1.0, start)
+
+
+def test_euler_follows_a_straight_flow_exactly_in_any_number_of_steps() -> None:
+    z, noise = randn(), randn(1)
+    for steps in (1, 3, 10):
+        out = flow.sample(lambda _z, _s: noise - z, noise, flow.schedule(steps, 3.0), None, torch.Generator())
+        assert torch.allclose(out, z, atol=1e-9)
+
+
+def test_euler_converges_to_the_exact_flow_of_a_gaussian() -> None:
+    # Data N(m, s²): E[noise - z | z_sigma] is linear, and the flow maps noise e to m + s e.
+    mean, spread = 0.7, 0.3
+
+    def velocity(z: torch.Tensor, sigma: float) -> torch.Tensor:
+        variance = (1 - sigma) ** 2 * spread**2 + sigma**2
+        gap = z - (1 - sigma) * mean
+        return sigma / variance * gap - (mean + (1 - sigma) * spread**2 / variance * gap)
+
+    noise = randn(3)
+    exact = mean + spread * noise
+    errors = [
+        float((flow.sample(velocity, noise, flow.schedule(n), None, torch.Generator()) - exact).abs().max())
+        for n in (50, 100, 200)
+    ]
+    assert errors[2] < 0.01
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.2)  # first order
+    assert errors[1] / errors[2] == pytest.approx(2, rel=0.2)
+
+
+def test_guidance_limits() -> None:
+    a, b = randn(), randn(1)
+    assert torch.equal(flow.guided(a, b, 0), a)
+    assert torch.allclose(flow.guided(a, b, 1), b)
+    assert torch.allclose(flow.guided(a, b, 3), a + 3 * (b - a))
+
+
+def test_progressive_start_limits() -> None:
+    source, noise = randn(), randn(1)
+    assert torch.equal(flow.progressive_start(source, noise, 1.0), noise)
+    assert torch.equal(flow.progressive_start(source, noise, 0.0), source)
+
+
+def test_tali_by_index_counts_steps() -> None:
+    # tau = .8 of 40 steps: t = 40 … 9 inject, the last 8 run free.
+    active = [flow.tali_active(i, 40, 0.0, 0.8, "index") for i in range(40)]
+    assert active == [True] * 32 + [False] * 8
+    assert not any(flow.tali_active(i, 10, 0.0, 0.0, "index") for i in range(10))
+    assert all(flow.tali_active(i, 10, 0.0, 1.0, "index") for i in range(10))
+
+
+def test_tali_by_sigma_reads_the_level() -> None:
+    assert flow.tali_active(0, 10, 0.21, 0.8, "sigma")
+    assert not flow.tali_active(0, 10, 0.2, 0.8, "sigma")
+
+
+def test_injection_keeps_the_mouth_and_noises_the_rest_to_the_new_level() -> None:
+    z, source, noise = randn(), randn(1), randn(2)
+    mask = torch.zeros(1, 1, 3, 6, 6, dtype=torch.float64)
+    mask[..., 2:5, 1:5] = 1
+    out = flow.inject(z, source, noise, mask, 0.4)
+    inside = mask.expand(SHAPE) > 0
+    assert torch.equal(out[inside], z[inside])
+    assert torch.equal(out[~inside], flow.noised(source, noise, 0.4)[~inside])
+
+
+def test_sampling_with_full_injection_returns_the_source_outside_the_mouth() -> None:
+    source = randn(1)
+    mask = torch.zeros(1, 1, 3, 6, 6, dtype=torch.float64)
+    mask[..., 3:, :] = 1
+    injection = flow.Injection(source, mask, ratio=1.0)
+    generator = torch.Generator().manual_seed(0)
+    out = flow.sample(lambda z, _s: torch.ones_like(z), randn(), flow.schedule(6), injection, generator)
+    outside = mask.expand(SHAPE) == 0
+    assert torch.equal(out[outside], source[outside])
+    assert not torch.equal(out[~outside], source[~outside])
+
+
+def test_latent_mask_is_the_union_over_a_latent_frames_pixels() -> None:
+    mask = torch.zeros(1, 9, 32, 32)
+    mask[0, 3, 8, 8] = 1  # frames 1-4 make latent frame 1
+    mask[0, 8, 31, 31] = 1
+    latent = flow.latent_mask(mask, 4, 8, dilate=0)
+    assert latent.shape == (1, 1, 3, 4, 4)
+    assert latent.sum() == 2 and latent[0, 0, 1, 1, 1] == 1 and latent[0, 0, 2, 3, 3] == 1
+    wide = flow.latent_mask(mask, 4, 8, dilate=1)
+    assert wide[0, 0, 1].sum() == 9 and wide[0, 0, 0].sum() == 0
+
+
+def test_latent_mask_of_single_frames() -> None:
+    mask = torch.zeros(2, 5, 16, 16)
+    mask[1, 4, 0, 0] = 1
+    latent = flow.latent_mask(mask, 1, 8, dilate=0)
+    assert latent.shape == (2, 1, 5, 2, 2) and latent.sum() == 1 and latent[1, 0, 4, 0, 0] == 1
