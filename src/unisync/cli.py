@@ -1,0 +1,243 @@
+"""The command line. It reads flags, draws progress and says what happened; the work is behind `api`.
+
+`--help` has to come at once, so everything heavy is imported inside the commands.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from unisync import __version__
+from unisync.errors import UnisyncError
+from unisync.options import DubOptions, ScanOptions, hints
+
+if TYPE_CHECKING:
+    from unisync.types import OnProgress, Progress, Report
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="unisync",
+    help="A film and new speech go in, the same film comes out with the lips speaking the new speech.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help comes in half the time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film or a picture.", show_default=False)]
+Speech = Annotated[Path, typer.Argument(metavar="SPEECH", help="Any file with sound, a film too.", show_default=False)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show where an error comes from.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"unisync {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def unisync(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """A film and new speech go in, the same film comes out with the lips speaking the new speech."""
+
+
+def _flags(options: type[DubOptions] | type[ScanOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one flag for every option; what is set arrives as the dictionary `values`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())
+        types = hints(options)
+        flags = []
+        for item in fields(options):
+            shown = "" if item.default is None else f" [default: {item.default}]"
+            flag = typer.Option(f"--{item.name.replace('_', '-')}", help=item.metadata["help"] + shown)
+            hint = Annotated[types[item.name] | None, flag]  # type: ignore[valid-type, name-defined]
+            kind = inspect.Parameter.KEYWORD_ONLY
+            flags.append(inspect.Parameter(item.name, kind, default=None, annotation=hint))
+
+        def run(**given: Any) -> None:
+            values = {item.name: given.pop(item.name) for item in fields(options)}
+            command(**given, values={name: value for name, value in values.items() if value is not None})
+
+        kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "values"]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature([*kept, *flags])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in (*kept, *flags)}
+        return run
+
+    return decorate
+
+
+@app.command()
+@_flags(DubOptions)
+def dub(
+    film: Film,
+    speech: Speech,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The film to write.", show_default=False)],
+    values: dict[str, Any],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Read options from a file; flags go before it.")
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Dub FILM with SPEECH into OUT."""
+    with _told(verbose):
+        options = DubOptions.from_dict({**(DubOptions.read_toml(config) if config else {}), **values})
+        from unisync import api
+
+        with _bars() as on_progress:
+            report = api.dub(film, speech, out, options=options, on_progress=on_progress)
+        _say(report)
+
+
+@app.command()
+@_flags(ScanOptions)
+def scan(
+    film: Film,
+    values: dict[str, Any],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="PLAN", help="Save the plan, for dub --plan.")
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="PICTURE", help="Where the faces are drawn; else FILM's name with -faces.png."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """List the faces in FILM, and draw them with their names."""
+    with _told(verbose):
+        options = ScanOptions.from_dict(values)
+        from unisync import api
+
+        with _bars() as on_progress:
+            plan = api.scan(film, options=options, on_progress=on_progress)
+        if out is not None:
+            api.save_plan(plan, out)
+        for line in _table(api.rows(plan)):
+            print(line)
+        print(f"{len(plan.seconds)} frames, {len(plan.shots)} shots, {len(plan.tracks)} faces")
+        if plan.tracks:
+            sheet = sheet or Path(f"{film.stem}-faces.png")
+            api.contact_sheet(plan, sheet)
+            print(f"drawn in {sheet}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the films go.")] = Path("demo"),
+    seconds: Annotated[float, typer.Option(help="Length of the film.", min=0.2, max=60)] = 5.0,
+    method: Annotated[str, typer.Option(help="What paints the lips.")] = "unisync",
+    report: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write what was done to this file.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make a small film and dub it."""
+    with _told(verbose):
+        options = DubOptions(method=method, report=report)
+        from unisync import api
+
+        with _bars() as on_progress:
+            made = api.demo(folder, seconds=seconds, options=options, on_progress=on_progress)
+        print(f"before: {made.film}\nafter:  {made.out}")
+        _say(made)
+
+
+@app.command()
+def doctor(verbose: Verbose = False) -> None:
+    """Say what this machine lacks, and the command that mends it."""
+    with _told(verbose):
+        from unisync import api
+
+        lacking = 0
+        for check in api.doctor():
+            mark = "ok     " if check.ok else "MISSING" if check.needed else "note   "
+            print(f"{mark} {check.name}: {check.found}", flush=True)
+            if not check.ok and check.mend:
+                print(f"          mend it with: {check.mend}")
+            lacking += check.needed and not check.ok
+        print("all that is needed is there" if not lacking else f"{lacking} needed and missing")
+    if lacking:
+        raise typer.Exit(1)
+
+
+def _say(report: Report) -> None:
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{report.out}: {report.line}")
+
+
+def _table(rows: list[dict[str, str]]) -> Iterator[str]:
+    """Yield the lines of a table, headed by the rows' keys."""
+    if rows:
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+@contextmanager
+def _told(verbose: bool) -> Iterator[None]:
+    """Turn what a person can mend into one sentence and an exit code."""
+    try:
+        yield
+    except UnisyncError as error:
+        if verbose:
+            import traceback
+
+            traceback.print_exc()
+        print(f"unisync: {error}", file=sys.stderr)
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        print("unisync: interrupted, nothing is left behind", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress | None]:
+    """Draw a bar per stage while something works; nothing where no one watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}")
+    tasks: dict[str, TaskID] = {}
+    begun: dict[str, float] = {}
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+
+        def draw(progress: Progress) -> None:
+            stage, total = progress.stage, progress.total or None
+            if stage not in tasks:
+                begun[stage] = time.monotonic()
+                tasks[stage] = bars.add_task(stage, total=total, pace="")
+            pace = progress.done / max(time.monotonic() - begun[stage], 1e-3)
+            bars.update(tasks[stage], completed=progress.done, total=total, pace=f"{pace:.1f} frames/s")
+
+        yield draw
+
+
+def _terminated(signum: int, _frame: object) -> NoReturn:
+    """Leave the way an error does, so that half-written files are removed."""
+    sys.exit(128 + signum)
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _terminated)
+    app(prog_name="unisync")

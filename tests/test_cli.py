@@ -1,0 +1,170 @@
+"""The command line: quick to answer, clear about what is wrong, leaving nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from unisync import __version__, api
+from unisync.cli import app
+from unisync.demo import demo_speech, make_demo_film
+
+HEAVY = {"ai_edge_litert", "av", "cv2", "numpy", "rich.progress", "scipy", "torch", "unisync.api", "unisync.types"}
+
+
+def unisync(*args: str | Path) -> tuple[int, str, str]:
+    """Run the command line; return its exit code and what it said on stdout and stderr."""
+    done = CliRunner().invoke(app, [str(arg) for arg in args])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo_film(tmp_path_factory.mktemp("film") / "a film.mp4", 0.6)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["dub", "--help"], ["scan", "-h"], ["doctor", "--help"]])
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys; from unisync.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "unisync" in done.stdout
+    assert not HEAVY & set(done.stderr.split())
+
+
+def test_version() -> None:
+    assert unisync("--version") == (0, f"unisync {__version__}\n", "")
+
+
+def test_a_film_is_dubbed_with_one_line_and_a_report(film: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "out.mkv", tmp_path / "report.json"
+    args = "--method", "echo", "--codec", "ffv1", "--report", report
+    code, said, warned = unisync("dub", film, demo_speech(), "-o", out, *args)
+    assert code == 0
+    assert said.startswith(f"{out}: 15 frames (0.60 s), 1 face, 0 skipped, ")
+    assert said.count("\n") == 1
+    assert "warning: the speech is 4.3" in warned
+    facts = json.loads(report.read_text())
+    assert (facts["frames"], facts["faces"], facts["skipped"]) == (15, 1, [])
+    assert len(facts["warnings"]) == 1
+    assert sorted(tmp_path.iterdir()) == [out, report]
+
+
+def test_flags_go_before_the_file_of_options(film: Path, tmp_path: Path) -> None:
+    config, out = tmp_path / "dub.toml", tmp_path / "out.mp4"
+    config.write_text('[dub]\nmethod = "echo"\nface = "nobody"\n')
+    code, _, warned = unisync("dub", film, demo_speech(), "-o", out, "--config", config)
+    assert code == 2
+    assert "nobody" in warned
+    assert unisync("dub", film, demo_speech(), "-o", out, "--config", config, "--face", "all")[0] == 0
+    config.write_text("steps = 4\nfaec = 1\n")
+    code, _, warned = unisync("dub", film, demo_speech(), "-o", out, "--config", config)
+    assert (code, warned) == (2, "unisync: there is no option 'faec'; did you mean 'face'?\n")
+
+
+def test_scan_lists_draws_and_saves(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "film.plan"
+    code, said, _ = unisync("scan", film, "-o", plan)
+    assert code == 0
+    lines = said.splitlines()
+    assert lines[0].split() == ["name", "from", "to", "frames", "size", "speaks"]
+    assert lines[1].split()[:6] == ["face1", "0.00", "s", "0.56", "s", "15"]
+    assert lines[2] == "15 frames, 1 shots, 1 faces"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a film-faces.png", "film.plan"]
+    assert api.rows(api.load_plan(plan))[0]["name"] == "face1"
+    args = "--method", "echo", "--plan", plan
+    assert unisync("dub", film, demo_speech(), "-o", tmp_path / "out.mp4", *args)[0] == 0
+
+
+BAD = {
+    "missing film": (["no.mp4", "speech", "-o", "out.mp4"], "no.mp4"),
+    "missing speech": (["film", "no.wav", "-o", "out.mp4"], "no.wav"),
+    "zero bytes": (["empty.mp4", "speech", "-o", "out.mp4"], "empty.mp4"),
+    "zero bytes of speech": (["film", "empty.mp4", "-o", "out.mp4"], "empty.mp4"),
+    "text": (["text.mp4", "speech", "-o", "out.mp4"], "text.mp4"),
+    "no picture": (["speech", "speech", "-o", "out.mp4"], "demo-speech.flac"),
+    "no sound": (["film", "film", "-o", "out.mp4"], "a film.mp4"),
+    "no folder": (["film", "speech", "-o", "nowhere/out.mp4"], "nowhere"),
+    "a folder": (["film", "speech", "-o", "."], "."),
+    "OUT = FILM": (["film", "speech", "-o", "film"], "a film.mp4"),
+    "unknown kind": (["film", "speech", "-o", "out.xyz"], "out.xyz"),
+    "unknown method": (["film", "speech", "-o", "out.mp4", "--method", "ehco"], "did you mean 'echo'"),
+    "report nowhere": (["film", "speech", "-o", "out.mp4", "--report", "nowhere/r.json"], "nowhere"),
+    "box": (["film", "speech", "-o", "out.mp4", "--box", "1,2"], "x,y,w,h@seconds"),
+}
+
+
+@pytest.mark.parametrize(("args", "words"), BAD.values(), ids=BAD)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(
+    args: list[str], words: str, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.mp4").touch()
+    Path("text.mp4").write_text("This is a shopping list and not a film.\n" * 50)
+    before, film_bytes = sorted(tmp_path.iterdir()), film.read_bytes()
+    paths = {"film": str(film), "speech": str(demo_speech())}
+    code, said, warned = unisync("dub", "--method=echo", *(paths.get(arg, arg) for arg in args))
+    assert (code, said) == (2, "")
+    assert warned.startswith("unisync: ")
+    assert words in warned
+    assert warned.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert film.read_bytes() == film_bytes
+
+
+def test_verbose_shows_where(tmp_path: Path) -> None:
+    code, _, warned = unisync("dub", "no.mp4", "no.wav", "-o", tmp_path / "out.mp4", "-v")
+    assert code == 2
+    assert "Traceback" in warned
+
+
+def test_a_usage_error_is_bad_input_too() -> None:
+    assert unisync("dub", "film.mp4")[0] == 2
+    assert unisync("dub", "film.mp4", "a.wav", "-o", "b.mp4", "--when-longer", "silence")[0] == 2
+
+
+KILLED = """
+import os, signal, sys
+from contextlib import contextmanager
+import unisync.cli as cli
+number = getattr(signal, sys.argv.pop(1))
+@contextmanager
+def bars():
+    yield lambda progress: os.kill(os.getpid(), number) if progress.stage == "dub" else None
+cli._bars = bars
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_in_the_middle_leaves_nothing_behind(name: str, exit_code: int, film: Path, tmp_path: Path) -> None:
+    args = "dub", film, demo_speech(), "-o", tmp_path / "out.mp4", "--method", "echo"
+    done = subprocess.run([sys.executable, "-c", KILLED, name, *args], capture_output=True, text=True)
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_doctor_fails_when_something_needed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unisync.doctor import Check
+
+    lacks = Check("weights", False, "missing", mend="git checkout -- weights")
+    monkeypatch.setattr(api, "doctor", lambda: iter([Check("Python", True, "3.11.7"), lacks]))
+    code, said, _ = unisync("doctor")
+    assert code == 1
+    assert "mend it with: git checkout -- weights" in said
+    monkeypatch.setattr(api, "doctor", lambda: iter([Check("disk", False, "0.1 GB", needed=False)]))
+    assert unisync("doctor")[0] == 0
