@@ -6,6 +6,7 @@ import heapq
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,9 @@ def dub_film(film: Path, speech: Path, out: Path, options: DubOptions, on_progre
     check_out(out, source, speech, encode)
     sound = read_sound(speech)
     source, sound, track, warnings = fit(source, sound, speech, options)
+    method: Method = load("method", options.method)(options)
     plan = _plan(source, options, on_progress)
     chosen = choose(plan, "box1" if options.box else options.face)
-    method: Method = load("method", options.method)(options)
     frames = dub_frames(source, plan, chosen, sound, method)
     write_film(_told(frames, len(source), on_progress), out, source, track, encode)
     spent = time.monotonic() - begun
@@ -76,8 +77,10 @@ def fit(film: Film, sound: Sound, path: Path, options: DubOptions) -> tuple[Film
     when_longer rules a speech longer than the film, when_shorter a shorter one.
     """
     warnings: list[str] = []
+    spoken = Fraction(len(sound.samples), sound.rate)
     if film.still:
-        film = extend(film, options.seconds or sound.seconds, "hold")
+        wanted = Fraction(options.seconds).limit_denominator(10**6) if options.seconds else spoken
+        film = extend(film, wanted, "hold")
     track = Speech(path)
     seconds = float(film.duration)
     if sound.seconds > seconds + SAME_LENGTH_SECONDS:
@@ -87,10 +90,10 @@ def fit(film: Film, sound: Sound, path: Path, options: DubOptions) -> tuple[Film
                 "--when-longer loop, bounce or hold lets the film go on"
             )
         else:
-            film = extend(film, sound.seconds, options.when_longer)
+            film = extend(film, spoken, options.when_longer)
     elif sound.seconds < seconds - SAME_LENGTH_SECONDS:
         if options.when_shorter == "cut":
-            film = cut(film, sound.seconds)
+            film = cut(film, spoken)
         elif options.when_shorter == "loop":
             repeats = int(np.ceil(seconds / max(sound.seconds, 1e-3)))
             sound = Sound(np.tile(sound.samples, repeats), sound.rate)

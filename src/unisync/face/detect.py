@@ -5,7 +5,10 @@ mediapipe itself is never imported: only its .tflite files are read where they l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -192,8 +195,9 @@ def _anchors(size: int, strides: tuple[int, ...], per_stride: int) -> NDArray[np
 def _load(name: str, outputs: list[str]) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(model_files()[name]), num_threads=1)
-    interpreter.allocate_tensors()
+    with _quiet():
+        interpreter = Interpreter(str(model_files()[name]), num_threads=1)
+        interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]
     index = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
 
@@ -203,3 +207,18 @@ def _load(name: str, outputs: list[str]) -> Run:
         return [interpreter.get_tensor(index[output]) for output in outputs]
 
     return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the runtime's greeting, written by its C++ side, off the user's terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(sink)
+        os.close(kept)

@@ -48,6 +48,8 @@ class Codec:
     plays: bool = True
 
 
+LOOKAHEAD_FRAMES = 4
+
 CODECS = {
     "h264": Codec("libx264", ("mp4", "mov", "matroska"), (18, 51), {}, "preset", PRESETS, even=True),
     "hevc": Codec(
@@ -142,6 +144,8 @@ def target_of(film: Film, out: Path, encode: EncodeOptions) -> Target:
         options["crf"] = str(codec.crf[0] if encode.crf is None else encode.crf)
     if encode.preset is not None:
         options[codec.speed_option] = codec.speeds[PRESETS.index(encode.preset)]
+    if name == "hevc" and len(film) <= LOOKAHEAD_FRAMES:
+        options["x265-params"] += ":bframes=0"  # x265 gives the second of two frames a time stamp out of nowhere
     if name == "prores":
         options["profile"] = "4444" if "444" in pix_fmt else "hq"
     return Target(name, container, codec.encoder, options, pix_fmt, _target_tags(film, name, pix_fmt), codec.even)
