@@ -166,7 +166,8 @@ def test_progress_cancels_cleanly(film: Path, speech: Path, weights: str, tmp_pa
 
 
 def test_a_film_without_faces_and_missing_weights_are_told(speech: Path, weights: str, tmp_path: Path) -> None:
-    film = make_film(tmp_path / "in.mp4", steady(Fraction(25), 1), (96, 64))
+    film = tmp_path / "in.mp4"
+    write_film(frames([lay([])] * 5), film, drawn("x", 480, 360, 25, 5))
     with pytest.raises(FaceError, match="no face was found"):
         dub_film(film, speech, tmp_path / "out.mp4", options(weights))
     with pytest.raises(WeightsError, match="no such weights file"):
