@@ -52,13 +52,13 @@ def main() -> None:
     clips = load_clips(given.work / "latents", audio)
     train(clips, audio, given.work / "transformer.pt", TransformerRecipe(minutes=given.minutes), config)
     gain = lip_gain(audio, split(load_utterances(canvases), AudioRecipe())[1])
-    pack(given.work, given.out, vae, audio, gain)
+    transformer = Transformer(config)
+    transformer.load_state_dict(torch.load(given.work / "transformer.pt", weights_only=True)["average"])
+    pack(given.out, vae, audio, transformer, gain)
 
 
-def pack(work: Path, out: Path, vae: FaceVae, audio: AudioEncoder, gain: float) -> None:
-    """Write the shipped file from the averaged transformer in WORK, the autoencoder and the audio encoder."""
-    transformer = Transformer(TransformerConfig(prediction="data"))
-    transformer.load_state_dict(torch.load(work / "transformer.pt", weights_only=True)["average"])
+def pack(out: Path, vae: FaceVae, audio: AudioEncoder, transformer: Transformer, gain: float) -> None:
+    """Write the shipped file: the three networks and the spec they need. gain: from `unisync.train.audio.lip_gain`."""
     spec = {
         "kind": KIND,
         "canvas": CANVAS,

@@ -46,6 +46,8 @@ def train_vae(canvases: Path, out: Path, recipe: VaeRecipe, config: VaeConfig) -
     rnd = random.Random(recipe.seed)
     stock = _stock(canvases, recipe.frames_per_clip)
     held, stock = stock[:: recipe.held_out], [s for i, s in enumerate(stock) if i % recipe.held_out]
+    if not held or not stock:
+        raise ValueError(f"{canvases}: too few clips for a held-out share of one in {recipe.held_out}")
     vae = FaceVae(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(vae)
     optimizer = torch.optim.AdamW(vae.parameters(), recipe.learning_rate, weight_decay=1e-4)
