@@ -110,6 +110,17 @@ def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
     assert np.array_equal(render(backbone, given), render(backbone, other))
 
 
+def test_a_reference_that_is_not_closed_is_closed_first(backbone: Mini) -> None:
+    performer = Unisync(DubOptions(steps=2), backbone).begin(track())
+    given = window()
+    closed, opened = Reference(given.pixels[0], face(0.0)), Reference(given.pixels[0], face(0.15))
+    assert performer.closed(closed) is closed  # type: ignore[attr-defined]
+    made = performer.closed(opened)  # type: ignore[attr-defined]
+    assert performer.closed(opened) is made  # type: ignore[attr-defined]
+    assert np.array_equal(made.pixels[:10], opened.pixels[:10])
+    assert not np.array_equal(made.pixels[32:44, 26:38], opened.pixels[32:44, 26:38])
+
+
 def test_full_injection_leaves_all_but_the_mouth_to_the_source(backbone: Mini, monkeypatch: pytest.MonkeyPatch) -> None:
     given, ends = window(), []
     monkeypatch.setattr(backbone, "decode", lambda z: ends.append(z) or given.pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,8 +36,9 @@ class SpeechFeatures:
         """Return lip parameters (F, 6), standardised, at times seconds (F,)."""
         return at_moments(self.lips, self.rate, seconds)
 
+    @cached_property
     def mean_lips(self) -> Tensor:
-        """Return the mean (6,) of the lip parameters over the voiced parts."""
+        """The mean (6,) of the lip parameters over the voiced parts."""
         index = (torch.arange(len(self.lips)) / self.rate * 100).long().clamp_max(len(self.voiced) - 1)
         weight = self.voiced[index, None] + 1e-6
         return (self.lips * weight).sum(0) / weight.sum(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,17 +11,21 @@ from torch import Tensor
 
 from unisync import flow
 from unisync.audio.encoder import SpeechFeatures, encode_speech
+from unisync.audio.mel import RATE
 from unisync.backbones.base import Backbone
 from unisync.mask import mouth_mask
 from unisync.methods.base import Performer, Spec
 from unisync.methods.pose import draw_pose
-from unisync.mouth import neutralised
+from unisync.mouth import lip_parameters, neutralised
 from unisync.nets.transformer import Condition
 from unisync.options import DubOptions
 from unisync.registry import load
-from unisync.types import Pixels, Sound, Track, Window
+from unisync.types import Pixels, Reference, Sound, Track, Window
 
 OVERLAP = 2
+CLOSED = 0.02
+"""Lip opening, in canvas sides, up to which a mouth counts as closed."""
+SILENCE = Sound(np.zeros(2 * RATE, np.float32), RATE)
 SHARED_NOISE = 0.9
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 
@@ -32,16 +37,16 @@ class Unisync:
         self.options = options
         self.backbone: Backbone = backbone or load("backbone", "mini").from_options(options)
         self.spec = Spec(self.backbone.geometry.canvas, self.backbone.geometry.length, OVERLAP)
-        self._heard: tuple[Sound, SpeechFeatures] | None = None
+        self._heard: dict[int, tuple[Sound, SpeechFeatures]] = {}
 
     def begin(self, track: Track) -> Performer:
         return UnisyncPerformer(self, track.name)
 
     def listen(self, sound: Sound) -> SpeechFeatures:
         """Return the speech's features; encoded once, however many tracks speak it."""
-        if self._heard is None or self._heard[0] is not sound:
-            self._heard = sound, encode_speech(self.backbone.audio, sound)
-        return self._heard[1]
+        if id(sound) not in self._heard:
+            self._heard[id(sound)] = sound, encode_speech(self.backbone.audio, sound)
+        return self._heard[id(sound)][1]
 
 
 class UnisyncPerformer:
@@ -50,15 +55,42 @@ class UnisyncPerformer:
     def __init__(self, method: Unisync, name: str) -> None:
         self.method = method
         self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
+        self._closed: tuple[Reference, Reference] | None = None
 
     def render(self, window: Window) -> Pixels:
         """Return the window's canvases with the lips of the speech."""
+        if self.method.options.source_lips == "neutral" and window.reference is not None:
+            reference = self.closed(window.reference)
+            window = replace(window, pixels=neutralised(window.pixels, window.landmarks, reference))
+        return self.paint(window)
+
+    def closed(self, reference: Reference) -> Reference:
+        """Return the reference with its lips closed: itself, or as the model paints it in silence if the film has no better.
+
+        A film that starts and ends in the middle of a word, or a smiling still, has no frame with closed lips.
+        """
+        size = self.method.spec.canvas
+        if lip_parameters(reference.landmarks[None], size)[0, 0] <= CLOSED:
+            return reference
+        if self._closed is None or self._closed[0] is not reference:
+            num = self.method.spec.length
+            still = Window(
+                start=0,
+                pixels=np.repeat(reference.pixels[None], num, axis=0),
+                seconds=SILENCE.seconds / 2 + np.arange(num) / 25,
+                landmarks=np.repeat(reference.landmarks[None], num, axis=0),
+                sound=SILENCE,
+            )
+            mask = mouth_mask(reference.landmarks, size)[..., None]
+            pixels = mask * self.paint(still)[num // 2] + (1 - mask) * reference.pixels
+            self._closed = reference, replace(reference, pixels=np.round(pixels).astype(np.uint8))
+        return self._closed[1]
+
+    def paint(self, window: Window) -> Pixels:
+        """Return the window's canvases repainted, whatever lips they carry."""
         options, backbone = self.method.options, self.method.backbone
         size = self.method.spec.canvas
-        pixels = window.pixels
-        if options.source_lips == "neutral" and window.reference is not None:
-            pixels = neutralised(pixels, window.landmarks, window.reference)
-        source = backbone.encode(pixels)
+        source = backbone.encode(window.pixels)
         noise = self.noise(window.start, source)
         mask = torch.from_numpy(np.stack([mouth_mask(points, size) for points in window.landmarks]))[None]
         geometry = backbone.geometry
@@ -121,7 +153,7 @@ class UnisyncPerformer:
         """
         gain = self.method.backbone.lip_gain * self.method.options.strength
         voiced = speech.voice_at(moments)[:, None]
-        centre = speech.mean_lips()
+        centre = speech.mean_lips
         lips = centre + gain * (speech.lips_at(moments) - centre)
         closed = self.method.backbone.closed_lips().to(lips)
         lips[:, :2] = torch.maximum(lips[:, :2], closed[:2])
