@@ -9,7 +9,7 @@ from unisync.types import Floats, Sound
 
 CHUNK = 512  # samples; what silero-vad takes at 16 kHz
 THRESHOLD = 0.4
-HOLD_SECONDS = 0.12
+HOLD_SECONDS = 0.25
 """Lips open before the voice and close after it, so speech is widened by this on both sides."""
 
 
