@@ -35,6 +35,8 @@ STILLS = (".png", ".jpg")
 RATE = 25.0
 EXACT_FRAMES = 60
 """Frames checked for pixels outside the mask."""
+SILENT_SECONDS = 25
+"""Longer films are not dubbed a second time with silence."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def measure(path: Path, speech: Path, known: dict, extra: dict, fast: bool) -> R
         leaks = None if source.still else correlation(new, lips(path, known))
         silent = outside = None
         if not fast:
-            silent = None if source.still else silence_share(path, Path(folder), options, known)
+            short = not source.still and float(source.duration) <= SILENT_SECONDS
+            silent = silence_share(path, Path(folder), options, known) if short else None
             outside = outside_equal(path, speech, Path(folder), options)
         return Row(row.film, row.speech, row.finished, row.frames, outside or "", follows, leaks, silent,
                    spent / max(report.seconds, 1e-6))  # fmt: skip

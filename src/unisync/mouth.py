@@ -64,8 +64,8 @@ def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixe
         moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
         mask = np.maximum(mouth_mask(points, size), mouth_mask(moved, size))[..., None]
         rim = ((mask > 0) & (mask < 1))[..., 0]
-        gap = (image[rim].astype(np.float32) - donor[rim]).mean(0) if rim.any() else np.zeros(3, np.float32)
-        blend = mask * (donor + gap) + (1 - mask) * image
+        gain = (image[rim].mean(0) + 1) / (donor[rim].mean(0) + 1) if rim.any() else np.ones(3)
+        blend = mask * donor * gain + (1 - mask) * image  # a gain, since films fade from black
         out[i] = np.clip(np.round(blend), 0, 255).astype(np.uint8)
     return out
 

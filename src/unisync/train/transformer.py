@@ -32,14 +32,16 @@ class TransformerRecipe:
     warmup: int = 300
     weight_decay: float = 0.02
     ema: float = 0.999
-    sigma_mean: float = 0.8
+    sigma_mean: float = 1.2
     """sigma = sigmoid(normal(sigma_mean, 1)): the noisy end, where the mouth takes shape."""
     outside_weight: float = 0.1
     """Weight of the loss outside the mouth."""
     lips_weight: float = 3.0
     """Weight added where the lips lie, in the aligned canvas about always the same place (`LIPS`)."""
-    min_sigma: float = 0.3
-    """Below it the loss of a data-predicting network is not blown up further."""
+    min_sigma: float = 1.0
+    """Below it a data-predicting network's error is not blown up to velocity's; 1: the error of the data itself."""
+    weight_floor: float = 1.0
+    """Added to omega, which is near 0 at the noisy end, where progressive start begins and the mouth takes shape."""
     transplant: float = 0.2
     masked: float = 0.12
     silent: float = 0.08
@@ -47,7 +49,7 @@ class TransformerRecipe:
     drop_lips: float = 0.3
     drop_both: float = 0.05
     lip_noise: float = 0.12
-    shared_noise: float = 0.5
+    shared_noise: float = 0.25
     """How often the noise is partly the same in all frames of a window."""
     seed: int = 0
 
@@ -195,7 +197,7 @@ def loss_of(network: Transformer, batch: dict[str, Tensor], recipe: TransformerR
     # v - v^ = (data^ - data) / sigma for a network that predicts data.
     error = (source + out.float() - target) / level.clamp_min(recipe.min_sigma)
     place = recipe.outside_weight + batch["mask"] + recipe.lips_weight * _lips(target)
-    weight = place * (flow.loss_weight(level) + 0.2)
+    weight = place * (flow.loss_weight(level) + recipe.weight_floor)
     return (error.square() * weight).mean()
 
 
