@@ -24,7 +24,7 @@ from unisync.train.audio import AudioRecipe, audio_loss, augmented, load_utteran
 from unisync.train.canvases import Canvases, cut_canvases, load_canvases, prepare
 from unisync.train.embedded import pack
 from unisync.train.latents import encode_clip, encode_folder
-from unisync.train.transformer import Sampler, TransformerRecipe, draw_noise, load_clips, loss_of, train
+from unisync.train.transformer import Sampler, TransformerRecipe, draw_noise, load_clips, loss_of, stale, train
 from unisync.train.vae import VaeRecipe, train_vae, vae_loss
 
 NUM = 40
@@ -121,6 +121,14 @@ def test_noise_is_unit_and_partly_shared() -> None:
     assert float((noise[:, :, 0] * noise[:, :, 1]).mean()) > 0.3
 
 
+def test_what_is_stale_is_never_more_than_the_noise() -> None:
+    torch.manual_seed(0)
+    target, source, level = torch.zeros(500, 1, 1, 1, 1), torch.ones(500, 1, 1, 1, 1), torch.rand(500, 1, 1, 1, 1)
+    mixed = stale(target, source, level, 0.5)
+    assert (mixed <= level).all() and abs(float((mixed > 0).float().mean()) - 0.5) < 0.08
+    assert torch.equal(stale(target, source, level, 0.0), target)
+
+
 def test_the_loss_is_eq_3_for_a_network_that_predicts_data(latents: Path) -> None:
     draws, recipe = sampler(
         latents, min_sigma=1e-3, outside_weight=1.0, lips_weight=0.0, shared_noise=0.0, weight_floor=0.2
@@ -169,7 +177,7 @@ def test_the_autoencoder_learns(canvases: Path, tmp_path: Path, capsys: pytest.C
     torch.manual_seed(0)
     x = torch.from_numpy(load_canvases(canvases / "talk.npz").pixels[:4]).permute(0, 3, 1, 2).float() / 127.5 - 1
     vae = FaceVae(VAE)
-    before = float(vae_loss(vae, x, recipe))
+    before = vae_loss(vae, x, recipe).item()
     with pytest.raises(ValueError, match="held-out"):
         train_vae(canvases, tmp_path / "vae.pt", recipe, VAE)
     twice = tmp_path / "two"
@@ -178,7 +186,7 @@ def test_the_autoencoder_learns(canvases: Path, tmp_path: Path, capsys: pytest.C
         (twice / f"{name}.npz").write_bytes((canvases / "talk.npz").read_bytes())
     train_vae(twice, tmp_path / "vae.pt", replace(recipe, held_out=2), VAE)
     vae.load_state_dict(torch.load(tmp_path / "vae.pt", weights_only=True))
-    assert float(vae_loss(vae, x, recipe)) < 0.7 * before
+    assert vae_loss(vae, x, recipe).item() < 0.7 * before
     assert vae.std.min() > 0 and not torch.equal(vae.std, torch.ones(4))
     capsys.readouterr()
 

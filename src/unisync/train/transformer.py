@@ -49,6 +49,9 @@ class TransformerRecipe:
     drop_lips: float = 0.3
     drop_both: float = 0.05
     lip_noise: float = 0.12
+    stale: float = 0.6
+    """How often what lies under the noise is partly the source, as it is on the way from a progressive start: else the
+    network learns to trust the old lips it finds there."""
     shared_noise: float = 0.25
     """How often the noise is partly the same in all frames of a window."""
     seed: int = 0
@@ -183,13 +186,22 @@ def draw_noise(shape: torch.Size, shared: float) -> Tensor:
     return share.sqrt() * common + (1 - share).sqrt() * torch.randn(shape)
 
 
+def stale(target: Tensor, source: Tensor, level: Tensor, often: float) -> Tensor:
+    """Return targets (B, C, F, h, w), in `often` of the clips mixed with a random share of their sources.
+
+    The share is at most the noise level: near data, nothing of the start is left.
+    """
+    share = torch.rand_like(level) * level * (torch.rand_like(level) < often)
+    return target + share * (source - target)
+
+
 def loss_of(network: Transformer, batch: dict[str, Tensor], recipe: TransformerRecipe) -> Tensor:
     """Return the omega-weighted velocity loss (Eq 3), the mouth weighted over the rest."""
     target, source = batch["target"], batch["source"]
     sigma = torch.sigmoid(torch.randn(len(target)) + recipe.sigma_mean)
     noise = draw_noise(target.shape, recipe.shared_noise)
     level = sigma.view(-1, 1, 1, 1, 1)
-    z = flow.noised(target, noise, level)
+    z = flow.noised(stale(target, source, level, recipe.stale), noise, level)
     names = ("source", "seconds", "pose", "audio", "lips", "keep_audio", "keep_lips")
     condition = Condition(**{name: batch[name] for name in names})
     with torch.autocast("cpu", torch.bfloat16):
