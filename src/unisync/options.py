@@ -115,7 +115,7 @@ class DubOptions(_Options):
 
     method: str = _option("unisync", "What paints the lips; 'echo' paints nothing.")
     weights: str | None = _option(None, "Weights file to use instead of the method's own.")
-    steps: int = _option(8, "Denoising steps: more is slower and finer.")
+    steps: int = _option(6, "Denoising steps: more is slower and finer.")
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
     seed: int = _option(0, "The same seed gives the same film.")

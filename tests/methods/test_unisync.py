@@ -13,7 +13,7 @@ from tiny import tiny_weights
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
 from unisync.methods.pose import draw_pose
-from unisync.methods.unisync import Unisync
+from unisync.methods.unisync import SHARED_NOISE, Unisync
 from unisync.mouth import choose_reference, lip_parameters, neutralised
 from unisync.options import DubOptions
 from unisync.types import NUM_LANDMARKS, Floats, Pixels, Reference, Sound, Track, Window
@@ -139,7 +139,8 @@ def test_windows_share_their_noise_where_they_overlap(backbone: Mini) -> None:
     assert torch.equal(one[:, :, 4:], two[:, :, :2])
     many = performer.noise(0, torch.zeros(1, 4, 200, 8, 8))  # type: ignore[attr-defined]
     assert abs(float(many.std()) - 1) < 0.1
-    assert abs(float(torch.corrcoef(many[0].transpose(0, 1).flatten(1))[0, 1]) - 0.9) < 0.05
+    alike = torch.corrcoef(many[0].transpose(0, 1).flatten(1))[~torch.eye(200, dtype=torch.bool)].mean()
+    assert abs(float(alike) - SHARED_NOISE) < 0.08
 
 
 def test_silence_asks_for_closed_lips(backbone: Mini) -> None:

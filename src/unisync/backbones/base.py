@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from unisync.nets.audio import AudioEncoder
@@ -29,6 +30,10 @@ class Backbone(Protocol):
 
     @property
     def geometry(self) -> Geometry: ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks lie."""
 
     @property
     def lip_gain(self) -> float:

@@ -23,10 +23,10 @@ from unisync.registry import load
 from unisync.types import Pixels, Reference, Sound, Track, Window
 
 OVERLAP = 2
-CLOSED = 0.02
+CLOSED = 0.035
 """Lip opening, in canvas sides, up to which a mouth counts as closed."""
 SILENCE = Sound(np.zeros(2 * RATE, np.float32), RATE)
-SHARED_NOISE = 0.9
+SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 
 
@@ -82,25 +82,26 @@ class UnisyncPerformer:
                 sound=SILENCE,
             )
             mask = mouth_mask(reference.landmarks, size)[..., None]
-            pixels = mask * self.paint(still)[num // 2] + (1 - mask) * reference.pixels
+            pixels = mask * self.paint(still, blank=True)[num // 2] + (1 - mask) * reference.pixels
             self._closed = reference, replace(reference, pixels=np.round(pixels).astype(np.uint8))
         return self._closed[1]
 
-    def paint(self, window: Window) -> Pixels:
-        """Return the window's canvases repainted, whatever lips they carry."""
+    def paint(self, window: Window, blank: bool = False) -> Pixels:
+        """Return the window's canvases repainted, whatever lips they carry.
+
+        blank: the mouth is cut out of the source's latents first, so that it is invented from nothing.
+        """
         options, backbone = self.method.options, self.method.backbone
         size = self.method.spec.canvas
-        source = backbone.encode(window.pixels)
-        noise = self.noise(window.start, source)
         mask = torch.from_numpy(np.stack([mouth_mask(points, size) for points in window.landmarks]))[None]
         geometry = backbone.geometry
+        mask = flow.latent_mask(mask, geometry.temporal_stride, geometry.spatial_stride).to(backbone.device)
+        source = backbone.encode(window.pixels)
+        if blank:
+            source = source * (1 - mask)
+        noise = self.noise(window.start, source)
         generator = torch.Generator().manual_seed(self.seed + window.start)
-        injection = flow.Injection(
-            source=source,
-            mask=flow.latent_mask(mask, geometry.temporal_stride, geometry.spatial_stride).to(source.device),
-            ratio=options.tau_inj,
-            mode=options.tali_mode,
-        )
+        injection = flow.Injection(source, mask, options.tau_inj, options.tali_mode)
         velocity = self.velocity(window, source, backbone.encode(draw_pose(window.landmarks, size)))
         levels = flow.schedule(options.steps, options.shift, options.start)
         start = flow.progressive_start(source, noise, options.start)

@@ -1,0 +1,84 @@
+"""The shipped weights: what they are, and that they open and close a real mouth."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from faces import portrait
+from unisync.backbones.mini import Mini, embedded_weights
+from unisync.face.align import canvas_matrices, crop, transform
+from unisync.face.detect import FaceModels, roi_from_detection, roi_from_landmarks
+from unisync.methods.unisync import Unisync, UnisyncPerformer
+from unisync.mouth import lip_parameters
+from unisync.options import DubOptions
+from unisync.types import Pixels, Reference, Sound, Track, Window
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Mini:
+    return Mini()
+
+
+def test_the_file_is_the_one_that_is_listed_and_small() -> None:
+    path = embedded_weights()
+    listed, name = (path.parent / "SHA256SUMS").read_text().split()
+    assert name == path.name and hashlib.sha256(path.read_bytes()).hexdigest() == listed
+    assert path.stat().st_size < 25_000_000
+
+
+def test_the_autoencoder_gives_a_face_back(shipped: Mini) -> None:
+    window, _ = astronaut()
+    back = shipped.decode(shipped.encode(window.pixels[:1])).astype(float)
+    psnr = 10 * np.log10(255**2 / np.square(back - window.pixels[:1]).mean())
+    assert psnr > 34
+
+
+def test_lips_open_and_close_as_told(shipped: Mini, monkeypatch: pytest.MonkeyPatch) -> None:
+    window, models = astronaut()
+    method = Unisync(DubOptions(threads=1), shipped)
+    openings = []
+    for told in (0.0, 3.0):
+        lips = shipped.closed_lips().expand(len(window), -1).clone()
+        lips[:, :2] = told
+        monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments, lips=lips: lips)
+        made = method.begin(track(window)).render(window)
+        openings.append(np.median([opening(models, image) for image in made]))
+    assert openings[1] - openings[0] > 0.02
+    assert openings[0] < 0.03
+
+
+def astronaut() -> tuple[Window, FaceModels]:
+    """Return a window of a real face, smiling with its teeth shown, its own reference."""
+    models, picture = FaceModels(), portrait()
+    landmarks, _ = models.mesh(picture, roi_from_detection(models.find(picture)[0]))
+    landmarks, _ = models.mesh(picture, roi_from_landmarks(landmarks))
+    (matrix,) = canvas_matrices(landmarks[None], 128, [0.0])
+    canvas, points = crop(picture, matrix, 128), transform(landmarks, matrix)
+    num = 8
+    sound = Sound(np.random.default_rng(0).normal(0, 0.05, 16000).astype(np.float32), 16000)
+    pixels, marks = np.repeat(canvas[None], num, axis=0), np.repeat(points[None], num, axis=0)
+    return Window(0, pixels, np.arange(num) / 25, marks, sound, Reference(canvas, points)), models
+
+
+def track(window: Window) -> Track:
+    num, ones = len(window), np.ones(len(window), np.float32)
+    return Track("face1", 0, num, window.landmarks, np.zeros((num, 4), np.float32), ones, ones)
+
+
+def opening(models: FaceModels, canvas: Pixels) -> float:
+    """Return the lip opening that the mesh sees on a canvas, in canvas sides."""
+    wide = np.pad(canvas, ((64, 64), (64, 64), (0, 0)), mode="edge")
+    from unisync.face.detect import Roi
+
+    landmarks, _ = models.mesh(wide, Roi(128.0, 120.0, 190.0, 0.0))
+    return float(lip_parameters(landmarks[None], 128)[0, 0])
+
+
+def test_the_condition_is_what_the_checkpoint_says(shipped: Mini) -> None:
+    assert shipped.geometry.canvas == 128 and shipped.geometry.spatial_stride == 8
+    assert shipped.lip_gain > 1
+    assert torch.equal(shipped.closed_lips()[:2], torch.zeros(2))
