@@ -5,12 +5,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from unisync.mask import mouth_mask
 from unisync.types import Floats, Pixels, Reference
 
 STILL = (33, 133, 362, 263, 168, 6, 197, 195, 98, 2, 327, 234, 454)
 """Points that speech moves little, for laying one frame's face on another's."""
+INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+CLOSED = 0.015
+"""Lip opening, in canvas sides, up to which a mouth counts as closed."""
+UPPER_SHARE = 0.4
+"""How much of the gap the upper lip closes by coming down; the lower lip closes the rest."""
 CLOSED_POSE_WEIGHT = 0.5
 
 
@@ -49,6 +56,33 @@ def choose_reference(landmarks: Floats, size: int, score: Floats | None = None) 
     if score is not None and (score >= 0.5).any():
         cost = np.where(score >= 0.5, cost, np.inf)
     return int(np.argmin(cost))
+
+
+def closed(reference: Reference) -> Reference:
+    """Return the reference, its lips shut if they are not closed as they are."""
+    opening = lip_parameters(reference.landmarks[None], reference.pixels.shape[0])[0, 0]
+    return reference if opening <= CLOSED else shut(reference)
+
+
+def shut(reference: Reference) -> Reference:
+    """Return the reference with its lips together: what lies between them is folded away, upper lip down, lower lip up.
+
+    A smiling still, or a film that never rests, has no frame with closed lips. The skin towards nose and chin stretches.
+    """
+    size = reference.pixels.shape[0]
+    marks = reference.landmarks
+    columns = np.arange(size, dtype=np.float32)
+    upper = np.interp(columns, marks[list(INNER_UPPER), 0], marks[list(INNER_UPPER), 1])
+    lower = np.interp(columns, marks[list(INNER_LOWER), 0], marks[list(INNER_LOWER), 1])
+    gap = gaussian_filter1d(np.maximum(lower - upper, 0), size / 100).astype(np.float32)
+    seam = upper + UPPER_SHARE * gap
+    rows = np.arange(size, dtype=np.float32)[:, None]
+    above = np.clip((rows - marks[2, 1]) / np.maximum(seam - marks[2, 1], 1), 0, 1)
+    below = np.clip((marks[152, 1] - rows) / np.maximum(marks[152, 1] - seam, 1), 0, 1)
+    shift = np.where(rows < seam, -UPPER_SHARE * above, (1 - UPPER_SHARE) * below) * gap
+    across = np.broadcast_to(columns, (size, size)).astype(np.float32)
+    pixels = cv2.remap(reference.pixels, across, (rows + shift).astype(np.float32), cv2.INTER_LINEAR)
+    return Reference(np.asarray(pixels, np.uint8), marks)
 
 
 def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixels:

@@ -14,7 +14,7 @@ from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
 from unisync.methods.pose import draw_pose
 from unisync.methods.unisync import SHARED_NOISE, Unisync
-from unisync.mouth import choose_reference, lip_parameters, neutralised
+from unisync.mouth import choose_reference, closed, lip_parameters, neutralised
 from unisync.options import DubOptions
 from unisync.types import NUM_LANDMARKS, Floats, Pixels, Reference, Sound, Track, Window
 
@@ -110,15 +110,19 @@ def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
     assert np.array_equal(render(backbone, given), render(backbone, other))
 
 
-def test_a_reference_that_is_not_closed_is_closed_first(backbone: Mini) -> None:
-    performer = Unisync(DubOptions(steps=2), backbone).begin(track())
-    given = window()
-    closed, opened = Reference(given.pixels[0], face(0.0)), Reference(given.pixels[0], face(0.15))
-    assert performer.closed(closed) is closed  # type: ignore[attr-defined]
-    made = performer.closed(opened)  # type: ignore[attr-defined]
-    assert performer.closed(opened) is made  # type: ignore[attr-defined]
-    assert np.array_equal(made.pixels[:10], opened.pixels[:10])
-    assert not np.array_equal(made.pixels[32:44, 26:38], opened.pixels[32:44, 26:38])
+def test_a_reference_that_is_not_closed_is_shut() -> None:
+    marks = face(0.15)
+    for upper, lower in zip((191, 80, 81, 311, 310, 415), (95, 88, 178, 402, 318, 324), strict=True):
+        x = {191: 0.41, 80: 0.43, 81: 0.44, 311: 0.56, 310: 0.57, 415: 0.59}[upper] * SIZE
+        marks[upper], marks[lower] = (x, 0.485 * SIZE), (x, 0.635 * SIZE)
+    pixels = np.full((SIZE, SIZE, 3), 150, np.uint8)
+    top, bottom = round(marks[13, 1]), round(marks[14, 1])
+    pixels[top + 1 : bottom, 27:37] = 255  # teeth
+    rested = Reference(pixels, face(0.0))
+    assert closed(rested) is rested
+    made = closed(Reference(pixels, marks)).pixels
+    assert (made[:, 29:35] < 255).mean() > 0.99 and (pixels[:, 29:35] == 255).any(axis=2).sum() > 40
+    assert np.array_equal(made[:20], pixels[:20])
 
 
 def test_full_injection_leaves_all_but_the_mouth_to_the_source(backbone: Mini, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,21 +11,17 @@ from torch import Tensor
 
 from unisync import flow
 from unisync.audio.encoder import SpeechFeatures, encode_speech
-from unisync.audio.mel import RATE
 from unisync.backbones.base import Backbone
 from unisync.mask import mouth_mask
 from unisync.methods.base import Performer, Spec
 from unisync.methods.pose import draw_pose
-from unisync.mouth import lip_parameters, neutralised
+from unisync.mouth import closed, neutralised
 from unisync.nets.transformer import Condition
 from unisync.options import DubOptions
 from unisync.registry import load
-from unisync.types import Pixels, Reference, Sound, Track, Window
+from unisync.types import Pixels, Sound, Track, Window
 
 OVERLAP = 2
-CLOSED = 0.035
-"""Lip opening, in canvas sides, up to which a mouth counts as closed."""
-SILENCE = Sound(np.zeros(2 * RATE, np.float32), RATE)
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 
@@ -55,50 +51,22 @@ class UnisyncPerformer:
     def __init__(self, method: Unisync, name: str) -> None:
         self.method = method
         self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
-        self._closed: tuple[Reference, Reference] | None = None
 
     def render(self, window: Window) -> Pixels:
         """Return the window's canvases with the lips of the speech."""
         if self.method.options.source_lips == "neutral" and window.reference is not None:
-            reference = self.closed(window.reference)
-            window = replace(window, pixels=neutralised(window.pixels, window.landmarks, reference))
+            pixels = neutralised(window.pixels, window.landmarks, closed(window.reference))
+            window = replace(window, pixels=pixels)
         return self.paint(window)
 
-    def closed(self, reference: Reference) -> Reference:
-        """Return the reference with its lips closed: itself, or as the model paints it in silence if the film has no better.
-
-        A film that starts and ends in the middle of a word, or a smiling still, has no frame with closed lips.
-        """
-        size = self.method.spec.canvas
-        if lip_parameters(reference.landmarks[None], size)[0, 0] <= CLOSED:
-            return reference
-        if self._closed is None or self._closed[0] is not reference:
-            num = self.method.spec.length
-            still = Window(
-                start=0,
-                pixels=np.repeat(reference.pixels[None], num, axis=0),
-                seconds=SILENCE.seconds / 2 + np.arange(num) / 25,
-                landmarks=np.repeat(reference.landmarks[None], num, axis=0),
-                sound=SILENCE,
-            )
-            mask = mouth_mask(reference.landmarks, size)[..., None]
-            pixels = mask * self.paint(still, blank=True)[num // 2] + (1 - mask) * reference.pixels
-            self._closed = reference, replace(reference, pixels=np.round(pixels).astype(np.uint8))
-        return self._closed[1]
-
-    def paint(self, window: Window, blank: bool = False) -> Pixels:
-        """Return the window's canvases repainted, whatever lips they carry.
-
-        blank: the mouth is cut out of the source's latents first, so that it is invented from nothing.
-        """
+    def paint(self, window: Window) -> Pixels:
+        """Return the window's canvases repainted, whatever lips they carry."""
         options, backbone = self.method.options, self.method.backbone
         size = self.method.spec.canvas
         mask = torch.from_numpy(np.stack([mouth_mask(points, size) for points in window.landmarks]))[None]
         geometry = backbone.geometry
         mask = flow.latent_mask(mask, geometry.temporal_stride, geometry.spatial_stride).to(backbone.device)
         source = backbone.encode(window.pixels)
-        if blank:
-            source = source * (1 - mask)
         noise = self.noise(window.start, source)
         generator = torch.Generator().manual_seed(self.seed + window.start)
         injection = flow.Injection(source, mask, options.tau_inj, options.tali_mode)
