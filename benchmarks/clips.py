@@ -28,7 +28,7 @@ from unisync.mouth import lip_parameters
 from unisync.options import DubOptions
 from unisync.registry import load
 from unisync.scan import choose, scan_film
-from unisync.types import Floats, Frame, Sound
+from unisync.types import Floats, Frame
 
 FILMS = (".mp4", ".mkv", ".mov", ".webm", ".flv")
 STILLS = (".png", ".jpg")
@@ -59,7 +59,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="parts of file names")
-    parser.add_argument("--box", default="150,170,90,110@0", help="where the face of a still is that no detector sees")
     parser.add_argument("--fast", action="store_true", help="correlations only")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of dub")
     given = parser.parse_args()
@@ -167,8 +166,7 @@ def outside_equal(path: Path, speech: Path, folder: Path, options: DubOptions) -
             yield frame
 
     out = folder / "out.mkv"
-    cut = Sound(sound.samples, sound.rate)
-    frames = noted(dub_frames(film, plan, choose(plan, options.face), cut, method))
+    frames = noted(dub_frames(film, plan, choose(plan, options.face), sound, method))
     write_film(frames, out, film, Speech(speech), EncodeOptions("ffv1"))
     worst = 0
     for mask, was, now in zip(masks, read_frames(film), read_frames(probe(out)), strict=False):

@@ -22,7 +22,7 @@ from unisync.nets.transformer import Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae, VaeConfig
 from unisync.train.audio import AudioRecipe, audio_loss, augmented, load_utterances, split
 from unisync.train.canvases import Canvases, cut_canvases, load_canvases, prepare
-from unisync.train.embedded import pack
+from unisync.train.embedded import pack, unpack
 from unisync.train.latents import encode_clip, encode_folder
 from unisync.train.transformer import Sampler, TransformerRecipe, draw_noise, load_clips, loss_of, stale, train
 from unisync.train.vae import VaeRecipe, train_vae, vae_loss
@@ -168,6 +168,10 @@ def test_training_learns_resumes_and_packs(latents: Path, tmp_path: Path, capsys
     assert torch.load(out, weights_only=True)["step"] > state["step"]  # it went on, it did not start over
     pack(tmp_path / "out.safetensors", vae, audio, network, gain=1.7)
     made = Mini(tmp_path / "out.safetensors")
+    unpack(tmp_path / "out.safetensors", tmp_path / "again")
+    train(draws.clips, audio, tmp_path / "again" / "transformer.pt", replace(quick, minutes=0.005), SMALL)
+    again = torch.load(tmp_path / "again" / "transformer.pt", weights_only=True)
+    assert again["step"] > 0 and set(again["average"]) == set(state["average"])
     assert made.lip_gain == 1.7 and made.geometry.canvas == 128 and made.transformer.config == SMALL
     capsys.readouterr()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from unisync.backbones.mini import KIND, embedded_weights
+from unisync.backbones.mini import KIND, Mini, embedded_weights
 from unisync.nets.audio import AudioConfig, AudioEncoder
 from unisync.nets.transformer import Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae, VaeConfig
@@ -34,9 +34,12 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=90.0, help="for the transformer; the autoencoder has a quarter of it"
     )
+    parser.add_argument("--go-on", action="store_true", help="begin with the shipped weights instead of none")
     parser.add_argument("--out", type=Path, default=embedded_weights())
     given = parser.parse_args()
     canvases, vae_file, audio_file = given.work / "canvases", given.work / "vae.pt", given.work / "audio.pt"
+    if given.go_on and not vae_file.exists():
+        unpack(embedded_weights(), given.work)
     films = sorted(p for p in given.films.iterdir() if p.suffix.lower() in SUFFIXES)
     for line in prepare(films, canvases, CANVAS, _speakers(given.speakers)):
         print(line, flush=True)
@@ -69,6 +72,15 @@ def pack(out: Path, vae: FaceVae, audio: AudioEncoder, transformer: Transformer,
         "transformer": asdict(transformer.config),
     }
     save_weights(out, {"vae": vae, "audio": audio, "transformer": transformer}, spec)
+
+
+def unpack(weights: Path, work: Path) -> None:
+    """Write a shipped file's networks into WORK as the stages leave them, so that training goes on from there."""
+    work.mkdir(parents=True, exist_ok=True)
+    made = Mini(weights)
+    torch.save(made.vae.state_dict(), work / "vae.pt")
+    torch.save(made.audio.state_dict(), work / "audio.pt")
+    torch.save({"average": made.transformer.state_dict()}, work / "transformer.pt")
 
 
 def _speakers(path: Path | None) -> dict[str, str]:

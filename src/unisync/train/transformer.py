@@ -237,8 +237,8 @@ def train(
     if out.exists():
         state = torch.load(out, weights_only=True)
         average.load_state_dict(state["average"])
-        if "network" in state:
-            network.load_state_dict(state["network"])
+        network.load_state_dict(state.get("network", state["average"]))
+        if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
             step, spent = state["step"], state["spent"]
     print(json.dumps({"recipe": asdict(recipe), "clips": len(clips)}), flush=True)
