@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unisync.errors import OptionError
-from unisync.options import DubOptions, ScanOptions
+from unisync.options import DubOptions, PrepareOptions, ScanOptions
 from unisync.types import OnProgress, Plan, Report
 
 if TYPE_CHECKING:
     from unisync.doctor import Check
+    from unisync.train.assemble import Prepared
 
-__all__ = ["contact_sheet", "demo", "doctor", "dub", "load_plan", "rows", "save_plan", "scan"]
+__all__ = ["contact_sheet", "demo", "doctor", "dub", "load_plan", "prepare", "rows", "save_plan", "scan"]
 
 
 def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: OnProgress | None = None) -> Plan:
@@ -48,6 +49,19 @@ def dub(
     if options.report is not None:
         Path(options.report).write_text(report.to_json(), "utf-8")
     return report
+
+
+def prepare(
+    folder: Path | str,
+    out: Path | str,
+    *,
+    options: PrepareOptions | None = None,
+    on_progress: OnProgress | None = None,
+) -> Prepared:
+    """Write the dataset `out` from the films in a folder, or go on where that was stopped. Raises UnisyncError."""
+    from unisync.train import prepare as preparing
+
+    return preparing.prepare(Path(folder), Path(out), options or PrepareOptions(), on_progress)
 
 
 def demo(

@@ -19,7 +19,7 @@ import typer
 
 from unisync import __version__
 from unisync.errors import UnisyncError
-from unisync.options import DubOptions, ScanOptions, hints
+from unisync.options import DubOptions, PrepareOptions, ScanOptions, hints
 
 if TYPE_CHECKING:
     from unisync.types import OnProgress, Progress, Report
@@ -56,7 +56,9 @@ def unisync(
     """A film and new speech go in, the same film comes out with the lips speaking the new speech."""
 
 
-def _flags(options: type[DubOptions] | type[ScanOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _flags(
+    options: type[DubOptions] | type[ScanOptions] | type[PrepareOptions],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag for every option; what is set arrives as the dictionary `values`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -135,6 +137,36 @@ def scan(
             sheet = sheet or Path(f"{film.stem}-faces.png")
             api.contact_sheet(plan, sheet)
             print(f"drawn in {sheet}")
+
+
+@app.command()
+@_flags(PrepareOptions)
+def prepare(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the films are.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DATASET", help="The folder to write.", show_default=False)
+    ],
+    values: dict[str, Any],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Read options from a file; flags go before it.")
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make a dataset to train on from the films in FOLDER; what was stopped goes on."""
+    with _told(verbose):
+        options = PrepareOptions.from_dict({**(PrepareOptions.read_toml(config) if config else {}), **values})
+        from unisync import api
+
+        with _bars() as on_progress:
+            made = api.prepare(folder, out, options=options, on_progress=on_progress)
+        for film, why in made.unreadable.items():
+            print(f"warning: {film}: {why}", file=sys.stderr)
+        for name, number in made.dropped.items():
+            print(f"{number:8d} dropped by {name}")
+        print(
+            f"{out}: {made.samples} of {made.candidates} samples, {made.seconds / 60:.1f} min from {made.films} films, "
+            f"{made.held_seconds / 60:.1f} min held out; look at {out / 'summary.html'}"
+        )
 
 
 @app.command()
@@ -227,7 +259,8 @@ def _bars() -> Iterator[OnProgress | None]:
                 begun[stage] = time.monotonic()
                 tasks[stage] = bars.add_task(stage, total=total, pace="")
             pace = progress.done / max(time.monotonic() - begun[stage], 1e-3)
-            bars.update(tasks[stage], completed=progress.done, total=total, pace=f"{pace:.1f} frames/s")
+            what = "films" if stage == "films" else "frames"
+            bars.update(tasks[stage], completed=progress.done, total=total, pace=f"{pace:.1f} {what}/s")
 
         yield draw
 

@@ -17,6 +17,7 @@ SourceLips = Literal["neutral", "as_is"]
 TaliMode = Literal["index", "sigma"]
 Codec = Literal["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Pictures = Literal["jpeg", "lossless"]
 WhenLonger = Literal["cut", "loop", "bounce", "hold"]
 WhenShorter = Literal["silence", "cut", "loop"]
 
@@ -162,6 +163,43 @@ class DubOptions(_Options):
         _within("seconds", self.seconds, 0.04, 86_400)
         _within("crf", self.crf, 0, 63)
         _within("threads", self.threads, 0, 1024)
+
+
+@dataclass(frozen=True)
+class PrepareOptions(_Options):
+    """What is taken from films to train on. A bound of 0 keeps everything."""
+
+    canvas: int = _option(128, "Side of the canvases, in pixels.")
+    max_seconds: float = _option(10.0, "Longer stretches of a face are cut into even parts.")
+    pictures: Pictures = _option("jpeg", "How canvases are kept: jpeg (quality 95, full colour), or lossless.")
+    workers: int = _option(1, "Processes; 0 is as many as there are cores.")
+    min_seconds: float = _option(1.0, "Shorter samples are dropped.")
+    min_rate: float = _option(14.0, "Samples of fewer frames a second are dropped.")
+    min_face: int = _option(64, "Faces smaller than this many pixels of the film are dropped.")
+    min_seen: float = _option(0.9, "Share of the frames in which the face must be seen.")
+    max_yaw: float = _option(45.0, "Faces turned further to the side are dropped, in degrees.")
+    min_sharpness: float = _option(0.1, "Blurred faces are dropped: fine detail over contrast.")
+    max_occlusion: float = _option(20.0, "Faces with something before the mouth at times: change of its colour.")
+    min_speech: float = _option(0.2, "Share of the time in which somebody must be heard to speak.")
+    min_lips: float = _option(0.1, "How much the lips must move while somebody speaks, 0 to 1.")
+    max_rival: float = _option(0.8, "How much other lips in the picture may move meanwhile, 0 to 1.")
+    min_sync: float = _option(0.0, "Confidence that lips and sound belong together.")
+    max_alike: float = _option(0.9, "Of samples more alike than this in face and sound, one is kept.")
+    held: float = _option(0.1, "Share of the time that is held out, no speaker being in both parts.")
+    speakers: str | None = _option(None, "JSON lines with 'file' and 'speaker', where it is known who speaks.")
+    seed: int = _option(0, "Another seed holds out other speakers.")
+
+    def check(self) -> None:
+        _within("canvas", self.canvas, 32, 1024)
+        _within("max_seconds", self.max_seconds, 0.5, 600)
+        _within("workers", self.workers, 0, 1024)
+        _within("min_seconds", self.min_seconds, 0, self.max_seconds)
+        _within("min_face", self.min_face, 0, 10_000)
+        _within("max_yaw", self.max_yaw, 0, 90)
+        for name in ("min_seen", "min_speech", "min_lips", "max_rival", "max_alike", "held"):
+            _within(name, getattr(self, name), 0, 1)
+        for name in ("min_rate", "min_sharpness", "max_occlusion", "min_sync"):
+            _within(name, getattr(self, name), 0, 1000)
 
 
 def hints(options: type[_Options]) -> dict[str, Any]:

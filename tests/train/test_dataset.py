@@ -61,7 +61,7 @@ def test_lossless_is_lossless() -> None:
 
 
 def test_shards_are_plain_tars_that_say_what_they_hold(dataset: Path) -> None:
-    with tarfile.open(dataset / "shards" / "train-00000.tar") as tar:
+    with tarfile.open(dataset / "shards-1" / "train-00000.tar") as tar:
         names = tar.getnames()
         file = tar.extractfile("a-1.json")
         assert file is not None
@@ -75,7 +75,7 @@ def test_shards_are_closed_when_they_are_full(tmp_path: Path, monkeypatch: pytes
     with DatasetWriter(tmp_path, {}) as writer:
         for i in range(12):
             writer.add(f"k{i}", pack(talk(8)), "train", "ann", {})
-    assert len(list((tmp_path / "shards").iterdir())) > 1
+    assert len(list((tmp_path / "shards-1").iterdir())) > 1
     assert sorted(sample.key for sample in read_samples(tmp_path)) == sorted(f"k{i}" for i in range(12))
 
 
@@ -93,10 +93,17 @@ def test_a_writer_that_fails_leaves_the_old_dataset(dataset: Path) -> None:
     assert len(list(read_samples(dataset))) == 3
 
 
+def test_a_new_writer_takes_the_old_ones_place(dataset: Path) -> None:
+    with DatasetWriter(dataset, {}) as writer:
+        writer.add("c-1", pack(talk(3)), "train", "cyd", {})
+    assert [sample.key for sample in read_samples(dataset)] == ["c-1"]
+    assert [path.name for path in dataset.glob("shards-*")] == ["shards-2"]
+
+
 def test_what_is_no_dataset_is_named(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no finished dataset"):
         read_rows(tmp_path / "none")
-    shard = dataset / "shards" / "train-00000.tar"
+    shard = dataset / "shards-1" / "train-00000.tar"
     shard.write_bytes(shard.read_bytes()[:2000])
     with pytest.raises(MediaError, match=r"train-00000.tar is damaged at sample a-1"):
         list(read_samples(dataset, "train"))

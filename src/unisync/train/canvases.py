@@ -1,9 +1,10 @@
-"""Films to aligned canvases, one .npz a film: the same scan and crop as inference uses."""
+"""Films to aligned canvases with their sound: the same scan and crop as inference uses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from unisync.audio.mel import RATE
 from unisync.errors import UnisyncError
 from unisync.face.align import canvas_matrices, crop, transform
 from unisync.face.detect import FaceModels
+from unisync.media.film import Film
 from unisync.media.probe import probe
 from unisync.media.reader import read_frames
 from unisync.media.sound import read_sound
 from unisync.scan import scan_film
-from unisync.types import Floats, Pixels, Track
+from unisync.types import Floats, Frame, Pixels, Plan, Track
 
 MIN_FACE = 80  # px
 MIN_FRAMES = 12
@@ -38,6 +40,91 @@ class Canvases:
     seconds: NDArray[np.float64]
     samples: NDArray[np.int16]
     speaker: str
+
+
+RATE_OUT = 25
+"""Frames a second that are kept at most."""
+SKIPPED = 50
+"""Frames that nobody wants are decoded and thrown away up to here; beyond, the reader seeks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """A stretch of a track that may become a sample: frames [start, stop) of the film.
+
+    frames: which of them are kept.
+    """
+
+    track: Track
+    start: int
+    stop: int
+    frames: tuple[int, ...]
+
+    def of(self, values: Floats) -> Floats:
+        """Return what belongs to this span of a track's values (T, ...)."""
+        return values[self.start - self.track.start : self.stop - self.track.start]
+
+
+def spans_of(plan: Plan, max_seconds: float) -> list[Span]:
+    """Return every track of a plan in even parts of at most `max_seconds`."""
+    seconds = np.array([float(moment) for moment in plan.seconds])
+    spans = []
+    for track in plan.tracks:
+        moments = seconds[track.start : track.stop]
+        num = ceil(max(moments[-1] - moments[0], 1e-6) / max_seconds)
+        edges = np.searchsorted(moments, np.linspace(moments[0], moments[-1], num + 1)[1:-1])
+        for part in np.split(np.arange(track.start, track.stop), edges):
+            frames = part[thinned(seconds[part])]
+            spans.append(Span(track, int(part[0]), int(part[-1]) + 1, tuple(frames.tolist())))
+    return spans
+
+
+def thinned(seconds: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return which frames to keep: for every 25th of a second the nearest one, none twice.
+
+    Slower films keep all they have. Frames are neither blended nor repeated, and keep their own moments: a blend has
+    two mouths, and a moment that is moved to a grid is up to 20 ms out of sync.
+    """
+    ticks = np.arange(seconds[0], seconds[-1] + 0.5 / RATE_OUT, 1 / RATE_OUT)
+    after = np.clip(np.searchsorted(seconds, ticks), 1, max(1, len(seconds) - 1))
+    before = after - 1
+    after = np.minimum(after, len(seconds) - 1)
+    nearest = np.where(ticks - seconds[before] <= seconds[after] - ticks, before, after)
+    return np.unique(nearest)
+
+
+def cut_pixels(film: Film, plan: Plan, spans: list[Span], size: int) -> Iterator[tuple[Span, Pixels, Floats]]:
+    """Yield (span, canvases (T, S, S, 3), matrices (T, 2, 3)) as they are complete; holds no more than what is open."""
+    seconds = [float(moment) for moment in plan.seconds]
+    matrices = {
+        id(span.track): canvas_matrices(span.track.landmarks, size, seconds[span.track.start : span.track.stop])
+        for span in spans
+    }
+    waiting = sorted(spans, key=lambda span: (span.start, span.stop))
+    opened: list[tuple[Span, dict[int, Pixels]]] = []
+    for frame in _wanted(film, spans):
+        while waiting and waiting[0].start <= frame.index:
+            opened.append((waiting.pop(0), {}))
+        for span, crops in opened:
+            if frame.index in span.frames:
+                crops[frame.index] = crop(frame.pixels, matrices[id(span.track)][frame.index - span.track.start], size)
+        done = [item for item in opened if item[0].stop == frame.index + 1]
+        opened = [item for item in opened if item[0].stop > frame.index + 1]
+        for span, crops in done:
+            own = [i - span.track.start for i in span.frames]
+            yield span, np.stack([crops[i] for i in span.frames]), matrices[id(span.track)][own]
+
+
+def _wanted(film: Film, spans: list[Span]) -> Iterator[Frame]:
+    """Yield the frames that lie in spans, in order; over long stretches between them the reader seeks."""
+    runs: list[list[int]] = []
+    for span in sorted(spans, key=lambda span: span.start):
+        if runs and span.start <= runs[-1][1] + SKIPPED:
+            runs[-1][1] = max(runs[-1][1], span.stop)
+        else:
+            runs.append([span.start, span.stop])
+    for start, stop in runs:
+        yield from read_frames(film, start, stop)
 
 
 def prepare(films: list[Path], out: Path, size: int = 128, speakers: dict[str, str] | None = None) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
     DATASET/dataset.json     what it is, and the options it was made with
     DATASET/samples.jsonl    a `Row` per sample
-    DATASET/shards/PART-NNNNN.tar    KEY.json, KEY.frames, KEY.landmarks.npy and KEY.flac per sample, one after another
+    DATASET/shards-N/PART-NNNNN.tar  KEY.json, KEY.frames, KEY.landmarks.npy and KEY.flac per sample, one after another
 
 KEY.frames is the canvases as JPEG (or lossless WebP) files end to end; KEY.json has their lengths. Landmarks are float16,
 in canvas sides from the canvas' middle, so that they keep a thirtieth of a pixel of 128.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -52,7 +53,7 @@ class Sample:
 class Row:
     """One line of samples.jsonl: where a sample lies, and what can be known of it without opening it.
 
-    offset, length: its bytes in the shard.
+    shard: its path in the dataset.  offset, length: the sample's bytes there.
     """
 
     key: str
@@ -100,14 +101,21 @@ def read_about(dataset: Path) -> dict[str, Any]:
 
 def read_sample(dataset: Path, row: Row) -> Sample:
     """Return the sample of a row. Raises MediaError where the shard is missing or damaged."""
-    path = dataset / "shards" / row.shard
     try:
-        with path.open("rb") as file:
+        return Sample(row.key, unpack(read_sample_files(dataset, row), row.speaker), row.figures)
+    except (ValueError, KeyError, soundfile.LibsndfileError) as error:
+        raise _damaged(dataset, row, error) from error
+
+
+def read_sample_files(dataset: Path, row: Row) -> Members:
+    """Return a sample's files as they lie in the shard. Raises MediaError where it is missing or damaged."""
+    try:
+        with (dataset / row.shard).open("rb") as file:
             file.seek(row.offset)
-            ((key, members),) = read_members(io.BytesIO(file.read(row.length)))
-        return Sample(key, unpack(members, row.speaker), row.figures)
-    except (OSError, tarfile.TarError, ValueError, KeyError, soundfile.LibsndfileError) as error:
-        raise MediaError(f"{path} is damaged at sample {row.key} ({error}); prepare the dataset again.") from error
+            ((_, members),) = read_members(io.BytesIO(file.read(row.length)))
+        return members
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise _damaged(dataset, row, error) from error
 
 
 def pack(canvases: Canvases, lossless: bool = False) -> Members:
@@ -147,20 +155,21 @@ def unpack(members: Members, speaker: str) -> Canvases:
 
 
 class DatasetWriter:
-    """Writes shards and lines beside a dataset that may be there, and takes its place when all is said.
+    """Writes new shards beside those of a dataset that may be there, then lets samples.jsonl name them instead.
 
-    Used as a context: what fails inside leaves the old dataset as it was.
+    Used as a context: what fails or is killed inside leaves the old dataset as it was.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self._folder, self._about = folder, {"version": VERSION, **about}
-        self._part = folder / f".shards.{os.getpid()}.part"
+        self._name = _next_shards(folder)
         self._shards: dict[Part, tarfile.TarFile] = {}
         self._counts: dict[Part, int] = {}
-        self.rows: list[Row] = []
+        self._rows: list[Row] = []
 
     def __enter__(self) -> DatasetWriter:
-        self._part.mkdir(parents=True)
+        shutil.rmtree(self._folder / self._name, ignore_errors=True)  # left by one that was killed
+        (self._folder / self._name).mkdir(parents=True)
         return self
 
     def add(self, key: str, members: Members, part: Part, speaker: str, figures: Figures) -> None:
@@ -171,26 +180,21 @@ class DatasetWriter:
         words = {"key": key, "part": part, "speaker": speaker, "figures": figures}
         json_member = json.dumps({**about, **words}, ensure_ascii=False).encode()
         append(shard, key, {**members, "json": json_member})
-        name = Path(str(shard.name)).name
-        frames = len(about["lengths"])
-        self.rows.append(Row(key, part, speaker, frames, name, offset, shard.offset - offset, figures))
+        name, frames = f"{self._name}/{Path(str(shard.name)).name}", len(about["lengths"])
+        self._rows.append(Row(key, part, speaker, frames, name, offset, shard.offset - offset, figures))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for shard in self._shards.values():
             shard.close()
-        if kind is None:
-            self._replace()
-        remove_tree(self._part)
-
-    def _replace(self) -> None:
-        """Put the new dataset where the old one was: from dataset.json's leaving to its return there is none."""
-        about, shards = self._folder / "dataset.json", self._folder / "shards"
-        about.unlink(missing_ok=True)
-        remove_tree(shards)
-        self._part.replace(shards)
-        order = sorted(self.rows, key=lambda row: (row.shard, row.offset))
+        if kind is not None:
+            shutil.rmtree(self._folder / self._name)
+            return
+        order = sorted(self._rows, key=lambda row: (row.shard, row.offset))
         write_whole(self._folder / "samples.jsonl", [json.dumps(asdict(row), ensure_ascii=False) for row in order])
-        write_whole(about, [json.dumps(self._about, indent=1, ensure_ascii=False)])
+        write_whole(self._folder / "dataset.json", [json.dumps(self._about, indent=1, ensure_ascii=False)])
+        for old in self._folder.glob("shards-*"):
+            if old.name != self._name:
+                shutil.rmtree(old)
 
     def _shard(self, part: Part) -> tarfile.TarFile:
         now = self._shards.get(part)
@@ -199,7 +203,7 @@ class DatasetWriter:
         if now is not None:
             now.close()
         number = self._counts[part] = self._counts.get(part, -1) + 1
-        path = self._part / f"{part}-{number:05d}.tar"
+        path = self._folder / self._name / f"{part}-{number:05d}.tar"
         self._shards[part] = tarfile.open(path, "w", format=tarfile.GNU_FORMAT)  # noqa: SIM115 - closed on leaving
         return self._shards[part]
 
@@ -235,12 +239,17 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
     part.replace(path)
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder of files, if it is there."""
-    if folder.is_dir():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+def _next_shards(folder: Path) -> str:
+    """Return the name of the shards' folder that follows the one in use."""
+    try:
+        first = (folder / "samples.jsonl").read_text("utf-8").split("\n", 1)[0]
+        return f"shards-{int(json.loads(first)['shard'].split('/')[0].removeprefix('shards-')) + 1}"
+    except (OSError, ValueError, KeyError):
+        return "shards-1"
+
+
+def _damaged(dataset: Path, row: Row, error: Exception) -> MediaError:
+    return MediaError(f"{dataset / row.shard} is damaged at sample {row.key} ({error}); prepare the dataset again.")
 
 
 def _encoded(image: Pixels, lossless: bool) -> bytes:
