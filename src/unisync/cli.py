@@ -152,7 +152,7 @@ def prepare(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Make a dataset to train on from the films in FOLDER; what was stopped goes on."""
+    """Make a dataset from the films in FOLDER, or go on."""
     with _told(verbose):
         options = PrepareOptions.from_dict({**(PrepareOptions.read_toml(config) if config else {}), **values})
         from unisync import api

@@ -178,7 +178,7 @@ class PrepareOptions(_Options):
     min_face: int = _option(64, "Faces smaller than this many pixels of the film are dropped.")
     min_seen: float = _option(0.9, "Share of the frames in which the face must be seen.")
     max_yaw: float = _option(45.0, "Faces turned further to the side are dropped, in degrees.")
-    min_sharpness: float = _option(0.1, "Blurred faces are dropped: fine detail over contrast.")
+    min_sharpness: float = _option(0.13, "Blurred faces are dropped: fine detail over contrast.")
     max_occlusion: float = _option(20.0, "Faces with something before the mouth at times: change of its colour.")
     min_speech: float = _option(0.2, "Share of the time in which somebody must be heard to speak.")
     min_lips: float = _option(0.1, "How much the lips must move while somebody speaks, 0 to 1.")

@@ -72,7 +72,7 @@ def judge(
 ) -> list[Judged]:
     """Return all candidates, doubles dropped, speakers named and parts drawn."""
     candidates = [item for record in records for item in record.candidates]
-    samples = sorted((c for c in candidates if not c.dropped), key=lambda c: (c.key not in old, c.key))
+    samples = sorted((c for c in candidates if not c.dropped), key=lambda c: (c.key not in old, -_detail(c), c.key))
     judged = {c.key: Judged(c) for c in candidates}
     if not samples:
         return list(judged.values())
@@ -96,6 +96,11 @@ def judge(
     for c, name, out_of_training in zip(samples, names, held, strict=True):
         judged[c.key] = Judged(c, name, "held" if out_of_training else "train")
     return list(judged.values())
+
+
+def _detail(candidate: Candidate) -> float:
+    """Return how much is to be seen: of doubles the one with more is kept."""
+    return float(candidate.figures["face"]) * float(candidate.figures["sharpness"])
 
 
 def _named(samples: list[Candidate], groups: Any, given: list[str]) -> list[str]:
