@@ -1,8 +1,11 @@
 """Dub every film of a folder with another film's speech and print one table row each (python benchmarks/clips.py FOLDER).
 
-Columns: finished; frames equal; pixels outside the mask equal (planes of an ffv1 output against the source's); correlation
-of lip opening with the speech's own film and with the source's old lips; lip opening under silence against the source's
-own; seconds of work per second of film.
+Columns: finished; time stamps equal; pixels outside the mask equal (an ffv1 output against the source); correlation of
+the lip opening with the speech's own film (follows) and with the source's old lips (leak); opening under silence
+against the source's own (silent); sharpness and flicker of the lips as shares of the source's, at the film's own
+resolution; how far the upper face's shape is from the source's, in % of the eye distance, and in brackets that of the
+source with a blurred mouth (shape); share of the opening's power above 8 Hz, and in brackets the source's (jitter); our
+sync expert's confidence as a share of its confidence in the speech's own film (sync); work per second of film (s/s).
 """
 
 from __future__ import annotations
@@ -11,204 +14,188 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
+import soundfile
+from numpy.typing import NDArray
 
+from footage import (
+    Footage,
+    dub_options,
+    films,
+    judge,
+    look,
+    next_speaker,
+    pairs,
+    speakers_of,
+)
+from tables import cell, figure, header, line, median
 from unisync.dub import dub_film, dub_frames, fit
 from unisync.errors import UnisyncError
-from unisync.face.align import canvas_matrices, transform
-from unisync.media.encode import EncodeOptions
-from unisync.media.probe import probe
-from unisync.media.reader import read_frames
-from unisync.media.sound import Speech, read_sound
-from unisync.media.writer import write_film
-from unisync.mouth import lip_parameters
+from unisync.media import EncodeOptions, Film, Speech, probe, read_frames, read_sound, write_film
+from unisync.methods.base import Method, Performer, Spec
+from unisync.metrics.base import Value
+from unisync.metrics.landmarks import IdentityShape, SilenceShare
+from unisync.metrics.pixels import OutsideMask
 from unisync.options import DubOptions
 from unisync.registry import load
-from unisync.scan import choose, scan_film
-from unisync.types import Floats, Frame
+from unisync.types import Frame, Pixels, Track, Window
 
-FILMS = (".mp4", ".mkv", ".mov", ".webm", ".flv")
-STILLS = (".png", ".jpg")
-RATE = 25.0
-EXACT_FRAMES = 60
-"""Frames checked for pixels outside the mask."""
 SILENT_SECONDS = 25
 """Longer films are not dubbed a second time with silence."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One film's figures; None where one cannot be had."""
-
-    film: str
-    speech: str
-    finished: str = "yes"
-    frames: str = ""
-    outside: str = ""
-    follows: float | None = None
-    leaks: float | None = None
-    silent: float | None = None
-    work: float | None = None
+BLUR = 0.05
+"""How far the baseline's mouth is blurred, in canvas sides."""
+NUMBERS = ("follows", "leak", "silent", "sharpness", "flicker", "shape", "jitter", "sync", "s/s")
+COLUMNS = ("film", "speech of", "finished", "frames", "outside mask", *NUMBERS)
+look_once = cache(look)
+sound_of = cache(read_sound)
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="parts of file names")
-    parser.add_argument("--fast", action="store_true", help="correlations only")
+    parser.add_argument("--fast", action="store_true", help="no second dub: neither outside mask nor silence nor blur")
+    parser.add_argument("--exact-frames", default="60", help="frames compared outside the mask, a number or all")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of dub")
     given = parser.parse_args()
-    extra = dict(item.split("=", 1) for item in given.set)
-    paths = sorted(p for p in given.folder.iterdir() if p.suffix.lower() in FILMS + STILLS)
-    wanted = [p for p in paths if not given.only or any(part in p.name for part in given.only)]
-    speakers = [p for p in paths if p.suffix.lower() in FILMS and probe(p).has_sound and float(probe(p).duration) > 4]
-    known: dict[Path, tuple[np.ndarray, Floats] | None] = {}
-    rows = []
-    print(header(), flush=True)
-    for path in wanted:
+    exact = None if given.exact_frames == "all" else int(given.exact_frames)
+    options, speakers, rows = dub_options(given.set), speakers_of(given.folder), []
+    print(header(COLUMNS), flush=True)
+    for path in films(given.folder, given.only):
         speech = next_speaker(path, speakers)
-        row = measure(path, speech, known, {k: typed(v) for k, v in extra.items()}, given.fast)
-        rows.append(row)
-        print(line(row), flush=True)
-    print(line(medians(rows)), flush=True)
+        rows.append({"film": path.name, "speech of": speech.name, **measure(path, speech, options)})
+        if not given.fast and rows[-1]["finished"] == "yes":
+            rows[-1] |= measure_more(path, speech, options, exact)
+        print(row_line(rows[-1]), flush=True)
+    print(row_line(medians(rows)), flush=True)
 
 
-def next_speaker(path: Path, speakers: list[Path]) -> Path:
-    """Return another film's speech: the next in the ring, so that each voice is used about once."""
-    later = [p for p in speakers if p.name > path.name and p != path]
-    return later[0] if later else speakers[0]
-
-
-def measure(path: Path, speech: Path, known: dict, extra: dict, fast: bool) -> Row:
+def measure(path: Path, speech: Path, options: DubOptions) -> dict[str, Value]:
     """Dub one film for real and measure the file that came out."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.mp4"
         try:
-            options = DubOptions.from_dict(extra)
             begun = time.monotonic()
             report = dub_film(path, speech, out, options)
             spent = time.monotonic() - begun
         except UnisyncError as error:
-            return Row(path.name, speech.name, finished=f"no: {error}")
-        source, made = probe(path), probe(out)
-        same = source.still or made.seconds == source.seconds
-        row = Row(path.name, speech.name, "yes", "equal" if same else f"{len(made)} of {len(source)}")
-        new, spoken = lips(out, known), lips(speech, known)
-        follows = correlation(new, spoken)
-        leaks = None if source.still else correlation(new, lips(path, known))
-        silent = outside = None
-        if not fast:
-            short = not source.still and float(source.duration) <= SILENT_SECONDS
-            silent = silence_share(path, Path(folder), options, known) if short else None
-            outside = outside_equal(path, speech, Path(folder), options)
-        return Row(row.film, row.speech, row.finished, row.frames, outside or "", follows, leaks, silent,
-                   spent / max(report.seconds, 1e-6))  # fmt: skip
+            return {"finished": f"no: {error}"}
+        film = fit(probe(path), sound_of(speech), speech, options)[0]
+        source, made, spoken = looked(film), look(out), look_once(speech)
+        figures = judge(made, source, spoken, sound_of(speech))
+        if film.still:
+            figures |= dict.fromkeys(("leak", "jitter_truth"), "a still")
+    same = made.film.seconds == source.film.seconds
+    figures |= {
+        "finished": "yes",
+        "frames": "equal" if same else f"{len(made.film)} of {len(film)}",
+        "shape": figures["identity_shape"],
+        "s/s": spent / max(report.seconds, 1e-6),
+    }
+    return figures
 
 
-def lips(path: Path, known: dict) -> tuple[np.ndarray, Floats] | None:
-    """Return moments and lip openings (canvas sides) of a film's largest face."""
-    if path not in known or path.name.startswith("out"):
-        plan = scan_film(path)
-        tracks = choose(plan, "largest") if plan.tracks else []
-        moments, openings = [], []
-        for track in tracks:
-            seconds = [float(s) for s in plan.seconds[track.start : track.stop]]
-            matrices = canvas_matrices(track.landmarks, 128, seconds)
-            points = np.stack([transform(p, m) for p, m in zip(track.landmarks, matrices, strict=True)])
-            moments += seconds
-            openings += lip_parameters(points, 128)[:, 0].tolist()
-        known[path] = (np.array(moments), np.array(openings, np.float32)) if tracks else None
-    return known[path]
+def measure_more(path: Path, speech: Path, options: DubOptions, exact: int | None) -> dict[str, Value]:
+    """Dub the film again: with silence, with a blurred mouth, and without loss."""
+    with tempfile.TemporaryDirectory() as folder:
+        film = fit(probe(path), sound_of(speech), speech, options)[0]
+        source = looked(film)
+        figures: dict[str, Value] = {
+            "outside mask": outside(source, speech, Path(folder), options, exact),
+            "shape of a blurred mouth": blurred_shape(source, speech, Path(folder)),
+        }
+        if not film.still and film.duration <= SILENT_SECONDS:
+            figures["silent"] = silence(path, source, Path(folder), options)
+    return figures
 
 
-def correlation(a: tuple | None, b: tuple | None) -> float | None:
-    """Return Pearson's correlation over the time both have, at 25 a second; None under two seconds."""
-    if a is None or b is None:
-        return None
-    moments = np.arange(0, min(a[0][-1], b[0][-1]), 1 / RATE)
-    if len(moments) < 2 * RATE:
-        return None
-    x, y = (np.interp(moments, m, v) for m, v in (a, b))
-    return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else None
+def looked(film: Film) -> Footage:
+    """Return what was seen in a film; looked at once unless it is a virtual one."""
+    return look(film) if film.source is not None else look_once(film.path)
 
 
-def silence_share(path: Path, folder: Path, options: DubOptions, known: dict) -> float | None:
-    """Return mean lip opening when driven by silence, as a share of the source's own."""
-    import soundfile
-
+def silence(path: Path, source: Footage, folder: Path, options: DubOptions) -> Value:
+    """Return the mean lip opening when driven by silence, as a share of the source's own."""
     quiet, out = folder / "quiet.wav", folder / "out-silent.mp4"
-    soundfile.write(quiet, np.zeros(int(float(probe(path).duration) * 16000) + 1), 16000)
+    soundfile.write(quiet, np.zeros(int(float(source.film.duration) * 16000) + 1), 16000)
     dub_film(path, quiet, out, options)
-    new, old = lips(out, known), lips(path, known)
-    return None if new is None or old is None else float(new[1].mean() / max(old[1].mean(), 1e-6))
+    share = SilenceShare()
+    for made, truth in pairs(look(out), source):
+        share.update(made, truth)
+    return share.compute()[share.name]
 
 
-def outside_equal(path: Path, speech: Path, folder: Path, options: DubOptions) -> str:
+def outside(source: Footage, speech: Path, folder: Path, options: DubOptions, exact: int | None) -> str:
     """Dub the first frames to ffv1 and compare the decoded pixels outside the masks with the source's."""
-    film, sound, _, _ = fit(probe(path), read_sound(speech), speech, options)
-    plan = scan_film(film)
-    method = load("method", options.method)(options)
-    masks: list[np.ndarray] = []
+    masks: list[list[tuple[int, int, NDArray[np.bool_]]]] = []
 
     def noted(frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            if frame.index >= EXACT_FRAMES:
+            if frame.index == exact:
                 break
-            mask = np.zeros(frame.picture.rgb().shape[:2], bool)
-            for edit in frame.edits:
-                h, w = edit.mask.shape
-                mask[edit.y : edit.y + h, edit.x : edit.x + w] |= edit.mask > 0
-            masks.append(mask)
+            masks.append([(edit.y, edit.x, edit.mask > 0) for edit in frame.edits])
             yield frame
 
     out = folder / "out.mkv"
-    frames = noted(dub_frames(film, plan, choose(plan, options.face), sound, method))
-    write_film(frames, out, film, Speech(speech), EncodeOptions("ffv1"))
-    worst = 0
-    for mask, was, now in zip(masks, read_frames(film), read_frames(probe(out)), strict=False):
-        gap = np.abs(was.pixels.astype(int) - now.pixels)[~mask]
-        worst = max(worst, int(gap.max(initial=0)))
-    return "equal" if worst == 0 else f"off by {worst}"
+    method = load("method", options.method)(options)
+    sound = sound_of(speech).cut(0, float(source.film.duration))
+    frames = noted(dub_frames(source.film, source.plan, source.tracks, sound, method))
+    write_film(frames, out, source.film, Speech(speech), EncodeOptions("ffv1"))
+    likeness = OutsideMask()
+    for edits, was, now in zip(masks, read_frames(source.film), read_frames(probe(out)), strict=False):
+        free = np.ones(was.pixels.shape[:2], bool)
+        for y, x, mask in edits:
+            free[y : y + mask.shape[0], x : x + mask.shape[1]] &= ~mask
+        likeness.add(now.pixels, was.pixels, free)
+    return "equal" if likeness.worst == 0 else f"off by {likeness.worst}"
 
 
-def medians(rows: list[Row]) -> Row:
-    """Return the medians of the columns that are numbers."""
+class BlurredMouth:
+    """The baseline of the shape's column: a method that paints the film's own mouth, blurred."""
 
-    def median(name: str) -> float | None:
-        values = [v for row in rows if (v := getattr(row, name)) is not None]
-        return float(np.median(values)) if values else None
+    spec = Spec(canvas=128, length=8, overlap=2)
 
-    done = sum(row.finished == "yes" for row in rows)
-    equal = sum(row.frames == "equal" for row in rows)
-    outside = sum(row.outside == "equal" for row in rows)
-    return Row("**median**", "", f"{done} of {len(rows)}", f"{equal} equal", f"{outside} equal",
-               *(median(n) for n in ("follows", "leaks", "silent", "work")))  # fmt: skip
+    def begin(self, track: Track) -> Performer:
+        return self
 
-
-def header() -> str:
-    """Return the table's head."""
-    names = ("film", "speech of", "finished", "frames", "outside mask", "follows", "leak", "silent", "s/s")
-    return "| " + " | ".join(names) + " |\n|" + "---|" * len(names)
+    def render(self, window: Window) -> Pixels:
+        sigma = BLUR * self.spec.canvas
+        return np.stack([np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8) for image in window.pixels])
 
 
-def line(row: Row) -> str:
-    """Return one row in Markdown."""
-    values = [f"{v:.2f}" if isinstance(v, float) else str(v if v is not None else "–") for v in vars(row).values()]
-    return "| " + " | ".join(values) + " |"
+def blurred_shape(source: Footage, speech: Path, folder: Path) -> Value:
+    """Return how far the upper face's shape moves when the mouth is only blurred."""
+    method: Method = BlurredMouth()
+    out, shape = folder / "out-blurred.mp4", IdentityShape()
+    frames = dub_frames(source.film, source.plan, source.tracks, sound_of(speech), method)
+    write_film(frames, out, source.film, Speech(speech), EncodeOptions(None))
+    for made, truth in pairs(look(out), source):
+        shape.update(made, truth)
+    return shape.compute()[shape.name]
 
 
-def typed(value: str) -> str | float | int:
-    """Read a number if it is one."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
+def medians(rows: list[dict[str, Value]]) -> dict[str, Value]:
+    """Return the medians of the columns that are numbers, and counts of the others."""
+    counts = {"finished": "yes", "frames": "equal", "outside mask": "equal"}
+    last: dict[str, Value] = {"film": "**median**", "speech of": ""}
+    for name, good in counts.items():
+        last[name] = f"{sum(row.get(name) == good for row in rows)} of {len(rows)}"
+    names = (*NUMBERS, "shape of a blurred mouth", "jitter_truth")
+    return last | {name: value for name in names if (value := median(rows, name)) is not None}
+
+
+def row_line(row: dict[str, Value]) -> str:
+    """Return one row in Markdown, the baselines of shape and jitter in brackets."""
+    cells = {name: row.get(name) if name in COLUMNS[:5] else figure(row, name) for name in COLUMNS}
+    for name, beside in (("shape", "shape of a blurred mouth"), ("jitter", "jitter_truth")):
+        if isinstance(row.get(beside), float):
+            cells[name] = f"{cell(cells[name])} ({cell(row[beside])})"
+    return line(list(cells.values()))
 
 
 if __name__ == "__main__":
