@@ -19,7 +19,7 @@ import typer
 
 from unisync import __version__
 from unisync.errors import UnisyncError
-from unisync.options import DubOptions, PrepareOptions, ScanOptions, hints
+from unisync.options import DubOptions, PrepareOptions, ScanOptions, TrainOptions, hints
 
 if TYPE_CHECKING:
     from unisync.types import OnProgress, Progress, Report
@@ -57,7 +57,7 @@ def unisync(
 
 
 def _flags(
-    options: type[DubOptions] | type[ScanOptions] | type[PrepareOptions],
+    options: type[DubOptions] | type[ScanOptions] | type[PrepareOptions] | type[TrainOptions],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag for every option; what is set arrives as the dictionary `values`."""
 
@@ -167,6 +167,23 @@ def prepare(
             f"{out}: {made.samples} of {made.candidates} samples, {made.seconds / 60:.1f} min from {made.films} films, "
             f"{made.held_seconds / 60:.1f} min held out; look at {out / 'summary.html'}"
         )
+
+
+@app.command()
+@_flags(TrainOptions)
+def train(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.toml", help="What is trained, and how.", show_default=False)
+    ],
+    values: dict[str, Any],
+    verbose: Verbose = False,
+) -> None:
+    """Train by a recipe; a run that was stopped goes on."""
+    with _told(verbose):
+        options = TrainOptions.from_dict(values)
+        from unisync import api
+
+        print(f"written: {api.train(recipe, options=options)}")
 
 
 @app.command()

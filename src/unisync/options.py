@@ -116,6 +116,7 @@ class DubOptions(_Options):
 
     method: str = _option("unisync", "What paints the lips; 'echo' paints nothing.")
     weights: str | None = _option(None, "Weights file to use instead of the method's own.")
+    lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
     steps: int = _option(6, "Denoising steps: more is slower and finer.")
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
@@ -163,6 +164,23 @@ class DubOptions(_Options):
         _within("seconds", self.seconds, 0.04, 86_400)
         _within("crf", self.crf, 0, 63)
         _within("threads", self.threads, 0, 1024)
+
+
+@dataclass(frozen=True)
+class TrainOptions(_Options):
+    """What takes the place of what a recipe says."""
+
+    dataset: str | None = _option(None, "Dataset made by 'prepare'.")
+    work: str | None = _option(None, "Folder where stages and checkpoints lie; a run that was stopped goes on from it.")
+    out: str | None = _option(None, "File to write.")
+    weights: str | None = _option(None, "Weights to take parts from and to go on from; else the shipped ones.")
+    go_on: bool = _option(False, "Begin with the weights instead of none.")
+    steps: int | None = _option(None, "End after so many steps, instead of the recipe's end.")
+    minutes: float | None = _option(None, "End after so many minutes, instead of the recipe's end.")
+
+    def check(self) -> None:
+        _within("steps", self.steps, 1, 10**9)
+        _within("minutes", self.minutes, 0.001, 10**6)
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,13 @@ from unisync.cli import app
 from unisync.demo import demo_speech
 from unisync.errors import Cancelled, MediaError, OptionError, UnisyncError
 from unisync.media import EncodeOptions, Speech, drawn, write_film
+from unisync.metrics.expert import Sync
 from unisync.options import PrepareOptions
+from unisync.train import films
 from unisync.train.canvases import spans_of, thinned
 from unisync.train.dataset import read_about, read_rows, read_samples
 from unisync.train.prepare import prepare
-from unisync.types import Plan, Progress, Shot, Track
+from unisync.types import Pixels, Plan, Progress, Shot, Sound, Track
 
 NUM, RATE = 50, 30
 STILL = PrepareOptions(min_lips=0, min_sharpness=0, canvas=64, held=0.5, max_seconds=1.0, min_seconds=0.5)
@@ -143,17 +145,17 @@ def test_many_workers_make_the_same_dataset(folder: Path, dataset: Path, tmp_pat
 
 
 def test_a_dataset_grows_and_its_options_stay(folder: Path, tmp_path: Path) -> None:
-    films, out = tmp_path / "films", tmp_path / "set"
-    films.mkdir()
-    (films / "talk again.mkv").symlink_to(folder / "talk again.mkv")
-    assert prepare(films, out, STILL).samples == 2
+    some, out = tmp_path / "films", tmp_path / "set"
+    some.mkdir()
+    (some / "talk again.mkv").symlink_to(folder / "talk again.mkv")
+    assert prepare(some, out, STILL).samples == 2
     before = [row.key for row in read_rows(out)]
-    (films / "a talk.mp4").symlink_to(folder / "a b" / "talk.mp4")
-    grown = prepare(films, out, STILL)
+    (some / "a talk.mp4").symlink_to(folder / "a b" / "talk.mp4")
+    grown = prepare(some, out, STILL)
     assert (grown.films, grown.samples, grown.dropped["alike"]) == (2, 2, 2)  # what is there goes before what comes
     assert [row.key for row in read_rows(out)] == before and len(list(read_samples(out))) == 2
     with pytest.raises(OptionError, match=r"was begun with canvas=64; give the same, or choose another folder"):
-        prepare(films, out, PrepareOptions.from_dict({**STILL.to_dict(), "canvas": 96}))
+        prepare(some, out, PrepareOptions.from_dict({**STILL.to_dict(), "canvas": 96}))
 
 
 def test_who_progress_stops_leaves_no_dataset_and_keeps_the_work(folder: Path, tmp_path: Path) -> None:
@@ -181,25 +183,25 @@ def test_clicks_stay_at_their_moments(tmp_path: Path) -> None:
 
 
 def test_given_speakers_name_the_samples(folder: Path, tmp_path: Path) -> None:
-    films = tmp_path / "films"
-    films.mkdir()
-    (films / "talk.mp4").symlink_to(folder / "a b" / "talk.mp4")
+    some = tmp_path / "films"
+    some.mkdir()
+    (some / "talk.mp4").symlink_to(folder / "a b" / "talk.mp4")
     names = tmp_path / "names.jsonl"
     names.write_text('{"file": "talk.mp4", "speaker": "ann"}\n')
     options = PrepareOptions.from_dict({**STILL.to_dict(), "speakers": str(names)})
-    prepare(films, tmp_path / "set", options)
+    prepare(some, tmp_path / "set", options)
     assert {row.speaker for row in read_rows(tmp_path / "set")} == {"ann"}
     names.write_text("ann\n")
     with pytest.raises(OptionError, match="is not JSON lines"):
-        prepare(films, tmp_path / "set", options)
+        prepare(some, tmp_path / "set", options)
 
 
 def test_lips_that_do_not_move_are_not_the_speaker(folder: Path, tmp_path: Path) -> None:
-    films = tmp_path / "films"
-    films.mkdir()
-    (films / "talk.mp4").symlink_to(folder / "a b" / "talk.mp4")
+    some = tmp_path / "films"
+    some.mkdir()
+    (some / "talk.mp4").symlink_to(folder / "a b" / "talk.mp4")
     out = tmp_path / "set"
-    done = CliRunner().invoke(app, ["prepare", str(films), "-o", str(out), "--canvas", "64", "--min-sharpness", "0"])
+    done = CliRunner().invoke(app, ["prepare", str(some), "-o", str(out), "--canvas", "64", "--min-sharpness", "0"])
     assert done.exit_code == 0, done.stderr
     assert "1 dropped by lips" in done.stdout and "0 of 1 samples" in done.stdout
     assert list(read_samples(out)) == [] and (out / "summary.html").exists()
@@ -238,3 +240,25 @@ def test_long_tracks_are_cut_evenly() -> None:
     assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])] and spans[-1].stop == num
     assert len(spans) == 3 and max(len(s.frames) for s in spans) - min(len(s.frames) for s in spans) <= 2
     assert json.loads(json.dumps([list(span.frames) for span in spans]))[0][:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("confidence", "samples"), [(0.3, 1), (0.1, 0)])
+def test_sound_that_comes_late_is_moved_by_what_the_expert_says(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confidence: float, samples: int
+) -> None:
+    def says(pixels: Pixels, seconds: np.ndarray, sound: Sound) -> Sync:
+        assert len(pixels) == len(seconds)
+        assert seconds[0] == 0 and sound.seconds >= seconds[-1]
+        return Sync(offset=3, distance=0.5, confidence=confidence)
+
+    monkeypatch.setattr(films, "expert_weights", lambda: demo_speech())  # there is a file
+    monkeypatch.setattr(films, "measure_sync", says)
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "talk.mp4").symlink_to(folder / "a b" / "talk.mp4")
+    options = PrepareOptions.from_dict({**STILL.to_dict(), "min_sync": 0.2, "max_seconds": 10.0})
+    made = prepare(tmp_path / "films", tmp_path / "set", options)
+    assert (made.samples, made.dropped["sync"]) == (samples, 1 - samples)
+    for sample in read_samples(tmp_path / "set"):
+        assert (sample.figures["offset"], sample.figures["sync"]) == (3, 0.3)
+        truth = films.read_sound(folder / "a b" / "talk.mp4").cut(0.12, 0.12 + len(sample.canvases.samples) / 16000)
+        assert np.allclose(sample.canvases.samples / 32767, truth.samples, atol=1e-4)

@@ -11,21 +11,23 @@ import json
 import os
 import re
 import tarfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from unisync.audio.mel import RATE
 from unisync.audio.vad import voice_activity
-from unisync.errors import MediaError
+from unisync.errors import MediaError, UnisyncError
 from unisync.face.align import transform
 from unisync.face.detect import FaceModels
 from unisync.media.probe import probe
 from unisync.media.sound import read_sound
+from unisync.metrics.expert import expert_weights, measure_sync
 from unisync.options import PrepareOptions
 from unisync.scan import scan_film
 from unisync.train.alike import fingerprint
@@ -36,6 +38,8 @@ from unisync.train.identity import look
 from unisync.types import Floats, Pixels, Plan, Sound
 
 THUMB = 64
+SYNC_RATE = 25  # what offsets are counted in, a second
+AROUND = 0.8  # seconds of sound on both sides that the sync expert may shift by
 FRAME = 0.04  # seconds of sound after the last frame
 
 
@@ -132,16 +136,21 @@ def _cut(job: Job, samples: tarfile.TarFile, traits: dict[str, Any]) -> tuple[fl
     found: list[Candidate] = []
     for span, pixels, matrices in cut_pixels(film, plan, spans_of(plan, options.max_seconds), options.canvas):
         key = f"{job.ident}-{len(found):04d}"
-        own = np.array(span.frames) - span.track.start
+        moments = np.array([float(plan.seconds[i]) for i in span.frames])
+        marks = span.track.landmarks[np.array(span.frames) - span.track.start]
         canvases = Canvases(
             pixels=pixels,
-            landmarks=np.stack([transform(p, m) for p, m in zip(span.track.landmarks[own], matrices, strict=True)]),
-            seconds=np.array([float(plan.seconds[i] - plan.seconds[span.frames[0]]) for i in span.frames]),
-            samples=_heard(sound, float(plan.seconds[span.frames[0]]), float(plan.seconds[span.frames[-1]])),
+            landmarks=np.stack([transform(p, m) for p, m in zip(marks, matrices, strict=True)]),
+            seconds=moments - moments[0],
+            samples=_heard(sound, moments[0], moments[-1]),
             speaker="",
         )
         figures = {"film": job.name, **measure(plan, span, voice), **_looks(canvases, matrices)}
-        dropped = next((f.figure for f in FILTERS if f.drops(figures, options)), "")
+        if not refused(figures, options) and figures["speech"] and options.min_sync:
+            figures |= synced(canvases, moments, sound)
+            late = float(figures.get("offset", 0.0)) / SYNC_RATE
+            canvases = replace(canvases, samples=_heard(sound, moments[0] + late, moments[-1] + late))
+        dropped = refused(figures, options)
         found.append(Candidate(key, span.track.name, figures, dropped))
         traits[f"thumb-{key}"] = _thumb(pixels[len(pixels) // 2])
         if not dropped:
@@ -183,6 +192,28 @@ def measure(plan: Plan, span: Span, voice: Floats) -> Figures:
         "lips": round(float(lips[spoken].mean()), 3) if spoken.any() else 0.0,
         "rival": round(max(rivals), 3),
     }
+
+
+def synced(canvases: Canvases, moments: NDArray[np.float64], sound: Sound) -> Figures:
+    """Return what our sync expert says of a sample, nothing where its weights are not there or the sample is too short.
+
+    moments: float64 (T,), the frames' on the sound's clock.
+    sync: its confidence.  offset: by how many 25ths of a second the sound comes late.
+    """
+    if not expert_weights().exists():
+        return {}
+    start = max(0.0, float(moments[0]) - AROUND)
+    heard = sound.cut(start, min(sound.seconds, float(moments[-1]) + AROUND))
+    try:
+        sync = measure_sync(canvases.pixels, moments - start, heard)
+    except UnisyncError:
+        return {}
+    return {"sync": round(sync.confidence, 4), "distance": round(sync.distance, 4), "offset": sync.offset}
+
+
+def refused(figures: Figures, options: PrepareOptions) -> str:
+    """Return the first filter that refuses a sample, "" if none does."""
+    return next((item.figure for item in FILTERS if item.drops(figures, options)), "")
 
 
 def _looks(canvases: Canvases, matrices: Floats) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from unisync.errors import MediaError, OptionError, UnisyncError
 from unisync.face.detect import FaceModels
+from unisync.metrics.expert import expert_weights
 from unisync.options import PrepareOptions
 from unisync.train.assemble import Prepared, assemble
 from unisync.train.dataset import write_whole
@@ -81,6 +83,7 @@ def _settle(out: Path, options: PrepareOptions) -> None:
     """Write down the options, or refuse to mix samples made with others. Raises OptionError."""
     path = out / "options.json"
     now = {name: value for name, value in options.to_dict().items() if name not in FREE}
+    now["expert"] = _fingerprint(expert_weights())
     if not path.exists():
         write_whole(path, [json.dumps(now, indent=1)])
         return
@@ -88,6 +91,11 @@ def _settle(out: Path, options: PrepareOptions) -> None:
     other = [f"{name}={was.get(name)}" for name, value in now.items() if was.get(name) != value]
     if other:
         raise OptionError(f"{out} was begun with {', '.join(other)}; give the same, or choose another folder")
+
+
+def _fingerprint(weights: Path) -> str:
+    """Return which weights measure the sync, "none" where they are missing: half a dataset without them is none."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16] if weights.exists() else "none"
 
 
 def _work(todo: list[Job], workers: int) -> Iterator[str]:
