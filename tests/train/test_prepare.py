@@ -121,7 +121,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     ("module", "name", "at"),
-    [("films", "append", 1), ("films", "append", 4), ("films", "write_whole", 3), ("dataset", "append", 2)],
+    [("films", "append", 4), ("films", "write_whole", 3), ("dataset", "append", 2)],
 )
 def test_what_was_killed_goes_on_to_the_same_dataset(
     folder: Path, dataset: Path, tmp_path: Path, module: str, name: str, at: int

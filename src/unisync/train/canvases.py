@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from unisync.media.probe import probe
 from unisync.media.reader import read_frames
 from unisync.media.sound import read_sound
 from unisync.scan import scan_film
-from unisync.types import Floats, Frame, Pixels, Plan, Track
+from unisync.types import Floats, Frame, Pixels, Plan, Sound, Track
 
 MIN_FACE = 80  # px
 MIN_FRAMES = 12
@@ -44,6 +44,8 @@ class Canvases:
 
 RATE_OUT = 25
 """Frames a second that are kept at most."""
+LAST_FRAME = 0.04
+"""Seconds of sound that are kept after the last frame's moment."""
 SKIPPED = 50
 """Frames that nobody wants are decoded and thrown away up to here; beyond, the reader seeks."""
 
@@ -163,28 +165,39 @@ def load_canvases(path: Path) -> Canvases:
 
 
 def cut_canvases(path: Path, size: int, models: FaceModels, speaker: str) -> Canvases:
-    """Return the canvases of a film's largest well-seen face. Raises UnisyncError if it has none."""
+    """Return the canvases of a film's largest well-seen face, every frame. Raises UnisyncError if it has none."""
     film = probe(path)
     plan = scan_film(film, models=models)
     fit = [t for t in plan.tracks if _side(t) >= MIN_FACE and len(t) >= MIN_FRAMES and (t.score > 0.5).mean() > SEEN]
     if not fit:
         raise UnisyncError(f"no face of {MIN_FACE} px or more is well seen for {MIN_FRAMES} frames")
     track = max(fit, key=lambda t: _side(t) * len(t))
-    moments = np.array([float(s) for s in plan.seconds[track.start : track.stop]])
-    matrices = canvas_matrices(track.landmarks, size, list(moments))
-    frames = read_frames(film, track.start, track.stop)
-    samples = np.zeros(0, np.int16)
-    if film.has_sound:
-        sound = read_sound(path).cut(moments[0], moments[-1] + 0.04)
-        samples = np.clip(np.round(sound.samples * 32767), -32768, 32767).astype(np.int16)
-        assert sound.rate == RATE
+    span = Span(track, track.start, track.stop, tuple(range(track.start, track.stop)))
+    ((_, pixels, matrices),) = cut_pixels(film, plan, [span], size)
+    sound = read_sound(path) if film.has_sound else Sound(np.zeros(0, np.float32), RATE)
+    canvases = aligned(plan, span, pixels, matrices)
+    return replace(canvases, samples=heard(sound, plan, span), speaker=speaker)
+
+
+def aligned(plan: Plan, span: Span, pixels: Pixels, matrices: Floats) -> Canvases:
+    """Return the canvases of a span that `cut_pixels` gave, still silent and nameless."""
+    marks = span.track.landmarks[np.array(span.frames) - span.track.start]
     return Canvases(
-        pixels=np.stack([crop(f.pixels, m, size) for f, m in zip(frames, matrices, strict=True)]),
-        landmarks=np.stack([transform(p, m) for p, m in zip(track.landmarks, matrices, strict=True)]),
-        seconds=moments - moments[0],
-        samples=samples,
-        speaker=speaker,
+        pixels=pixels,
+        landmarks=np.stack([transform(p, m) for p, m in zip(marks, matrices, strict=True)]),
+        seconds=np.array([float(plan.seconds[i] - plan.seconds[span.frames[0]]) for i in span.frames]),
+        samples=np.zeros(0, np.int16),
+        speaker="",
     )
+
+
+def heard(sound: Sound, plan: Plan, span: Span, late: float = 0.0) -> NDArray[np.int16]:
+    """Return int16 (N,), what belongs to a span of a film whose sound comes `late` seconds late; nothing of no sound."""
+    if not len(sound.samples):
+        return np.zeros(0, np.int16)
+    first, last = (float(plan.seconds[i]) for i in (span.frames[0], span.frames[-1]))
+    samples = sound.cut(first + late, last + LAST_FRAME + late).samples
+    return np.clip(np.round(samples * 32767), -32768, 32767).astype(np.int16)
 
 
 def _side(track: Track) -> float:

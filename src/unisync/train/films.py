@@ -18,12 +18,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from unisync.audio.mel import RATE
 from unisync.audio.vad import voice_activity
 from unisync.errors import MediaError, UnisyncError
-from unisync.face.align import transform
 from unisync.face.detect import FaceModels
 from unisync.media.probe import probe
 from unisync.media.sound import read_sound
@@ -31,7 +29,7 @@ from unisync.metrics.expert import expert_weights, measure_sync
 from unisync.options import PrepareOptions
 from unisync.scan import scan_film
 from unisync.train.alike import fingerprint
-from unisync.train.canvases import Canvases, Span, cut_pixels, spans_of
+from unisync.train.canvases import LAST_FRAME, Canvases, Span, aligned, cut_pixels, heard, spans_of
 from unisync.train.dataset import Figures, append, pack, write_whole
 from unisync.train.filters import FILTERS, occlusion, sharpness, yaw_degrees
 from unisync.train.identity import look
@@ -40,7 +38,6 @@ from unisync.types import Floats, Pixels, Plan, Sound
 THUMB = 64
 SYNC_RATE = 25  # what offsets are counted in, a second
 AROUND = 0.8  # seconds of sound on both sides that the sync expert may shift by
-FRAME = 0.04  # seconds of sound after the last frame
 
 
 @dataclass(frozen=True)
@@ -136,20 +133,12 @@ def _cut(job: Job, samples: tarfile.TarFile, traits: dict[str, Any]) -> tuple[fl
     found: list[Candidate] = []
     for span, pixels, matrices in cut_pixels(film, plan, spans_of(plan, options.max_seconds), options.canvas):
         key = f"{job.ident}-{len(found):04d}"
-        moments = np.array([float(plan.seconds[i]) for i in span.frames])
-        marks = span.track.landmarks[np.array(span.frames) - span.track.start]
-        canvases = Canvases(
-            pixels=pixels,
-            landmarks=np.stack([transform(p, m) for p, m in zip(marks, matrices, strict=True)]),
-            seconds=moments - moments[0],
-            samples=_heard(sound, moments[0], moments[-1]),
-            speaker="",
-        )
+        canvases = aligned(plan, span, pixels, matrices)
         figures = {"film": job.name, **measure(plan, span, voice), **_looks(canvases, matrices)}
         if not refused(figures, options) and figures["speech"] and options.min_sync:
-            figures |= synced(canvases, moments, sound)
-            late = float(figures.get("offset", 0.0)) / SYNC_RATE
-            canvases = replace(canvases, samples=_heard(sound, moments[0] + late, moments[-1] + late))
+            figures |= synced(canvases, float(plan.seconds[span.frames[0]]), sound)
+        late = float(figures.get("offset", 0.0)) / SYNC_RATE
+        canvases = replace(canvases, samples=heard(sound, plan, span, late))
         dropped = refused(figures, options)
         found.append(Candidate(key, span.track.name, figures, dropped))
         traits[f"thumb-{key}"] = _thumb(pixels[len(pixels) // 2])
@@ -166,7 +155,7 @@ def measure(plan: Plan, span: Span, voice: Floats) -> Figures:
     speech: that, on average.  lips, rival: how much this face's lips, and the liveliest other's, move meanwhile.
     """
     moments = np.array([float(s) for s in plan.seconds[span.start : span.stop]])
-    step = float(np.median(np.diff(moments))) if len(moments) > 1 else FRAME
+    step = float(np.median(np.diff(moments))) if len(moments) > 1 else LAST_FRAME
     seconds = float(moments[-1] - moments[0]) + step
     at = np.round(moments * 100).astype(int)
     spoken = (at < len(voice)) & (voice[np.minimum(at, len(voice) - 1)] > 0) if len(voice) else np.zeros(len(at), bool)
@@ -194,18 +183,18 @@ def measure(plan: Plan, span: Span, voice: Floats) -> Figures:
     }
 
 
-def synced(canvases: Canvases, moments: NDArray[np.float64], sound: Sound) -> Figures:
+def synced(canvases: Canvases, first: float, sound: Sound) -> Figures:
     """Return what our sync expert says of a sample, nothing where its weights are not there or the sample is too short.
 
-    moments: float64 (T,), the frames' on the sound's clock.
-    sync: its confidence.  offset: by how many 25ths of a second the sound comes late.
+    first: the first frame's moment on the sound's clock.
+    sync: the expert's confidence.  offset: by how many 25ths of a second the sound comes late.
     """
     if not expert_weights().exists():
         return {}
-    start = max(0.0, float(moments[0]) - AROUND)
-    heard = sound.cut(start, min(sound.seconds, float(moments[-1]) + AROUND))
+    start = max(0.0, first - AROUND)
+    around = sound.cut(start, min(sound.seconds, first + float(canvases.seconds[-1]) + AROUND))
     try:
-        sync = measure_sync(canvases.pixels, moments - start, heard)
+        sync = measure_sync(canvases.pixels, canvases.seconds + (first - start), around)
     except UnisyncError:
         return {}
     return {"sync": round(sync.confidence, 4), "distance": round(sync.distance, 4), "offset": sync.offset}
@@ -223,13 +212,6 @@ def _looks(canvases: Canvases, matrices: Floats) -> Figures:
         "sharpness": round(sharpness(canvases.pixels, scale), 3),
         "occlusion": round(occlusion(canvases.pixels, canvases.landmarks), 2),
     }
-
-
-def _heard(sound: Sound, first: float, last: float) -> Any:
-    """Return int16 (N,), what is heard from one frame's moment to the end of another."""
-    if not len(sound.samples):
-        return np.zeros(0, np.int16)
-    return np.clip(np.round(sound.cut(first, last + FRAME).samples * 32767), -32768, 32767).astype(np.int16)
 
 
 def _thumb(image: Pixels) -> Pixels:
