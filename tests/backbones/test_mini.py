@@ -25,9 +25,12 @@ def shipped() -> Mini:
 
 def test_the_file_is_the_one_that_is_listed_and_small() -> None:
     path = embedded_weights()
-    listed, name = (path.parent / "SHA256SUMS").read_text().split()
-    assert name == path.name and hashlib.sha256(path.read_bytes()).hexdigest() == listed
-    assert path.stat().st_size < 25_000_000
+    listed = [line.split() for line in (path.parent / "SHA256SUMS").read_text().splitlines()]
+    files = sorted(path.parent.glob("*.safetensors"))
+    assert sorted(name for _, name in listed) == [file.name for file in files] and path in files
+    for number, name in listed:
+        assert hashlib.sha256((path.parent / name).read_bytes()).hexdigest() == number
+    assert sum(file.stat().st_size for file in files) < 25_000_000
 
 
 def test_the_autoencoder_gives_a_face_back(shipped: Mini) -> None:

@@ -65,7 +65,9 @@ def load_expert(path: Path | None = None) -> Expert:
     tensors, spec = read_weights(path)
     if spec.get("kind") != KIND:
         raise WeightsError(f"{path}: weights of kind {spec.get('kind')!r}; the sync expert needs {KIND!r}")
-    config: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in spec["config"].items()}
+    config: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in spec["config"].items()
+    }
     expert = Expert(ExpertConfig(**config))
     fill(expert, tensors, "expert", path)
     return expert.eval().requires_grad_(False)
