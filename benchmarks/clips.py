@@ -89,7 +89,7 @@ def measure(path: Path, speech: Path, options: DubOptions) -> dict[str, Value]:
         source, made, spoken = looked(film), look(out), look_once(speech)
         figures = judge(made, source, spoken, sound_of(speech))
         if film.still:
-            figures |= dict.fromkeys(("leak", "jitter_truth"), "a still")
+            figures |= dict.fromkeys(("leak", "flicker", "jitter_truth"), "a still")
     same = made.film.seconds == source.film.seconds
     figures |= {
         "finished": "yes",
@@ -184,7 +184,8 @@ def medians(rows: list[dict[str, Value]]) -> dict[str, Value]:
     counts = {"finished": "yes", "frames": "equal", "outside mask": "equal"}
     last: dict[str, Value] = {"film": "**median**", "speech of": ""}
     for name, good in counts.items():
-        last[name] = f"{sum(row.get(name) == good for row in rows)} of {len(rows)}"
+        if any(name in row for row in rows):
+            last[name] = f"{sum(row.get(name) == good for row in rows)} of {len(rows)}"
     names = (*NUMBERS, "shape of a blurred mouth", "jitter_truth")
     return last | {name: value for name in names if (value := median(rows, name)) is not None}
 
