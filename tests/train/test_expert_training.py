@@ -14,8 +14,7 @@ from coded import CodedExpert
 from unisync.errors import UnisyncError
 from unisync.metrics.expert import load_expert
 from unisync.nets.expert import Expert, ExpertConfig
-from unisync.train.canvases import Canvases
-from unisync.train.dataset import DatasetWriter, pack
+from unisync.train.dataset import Canvases, DatasetWriter, pack
 from unisync.train.expert import ChanceWatch, ExpertRecipe, contrast, fit, train_expert, two_way
 from unisync.train.lateness import Lateness, lateness_of, mended, moved
 from unisync.train.mouths import Draw, Sampler, Utterance, augmented_mouths, centred, utterance_of

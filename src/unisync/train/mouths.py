@@ -17,8 +17,7 @@ from unisync.mouth import lip_parameters
 from unisync.nets.expert import RATE as FPS
 from unisync.nets.expert import ROWS_PER_FRAME, ExpertConfig, mouths_of
 from unisync.train.audio import augmented
-from unisync.train.canvases import Canvases
-from unisync.train.dataset import read_samples
+from unisync.train.dataset import Canvases, read_samples
 from unisync.types import Sound
 
 MARGIN = 1.25
