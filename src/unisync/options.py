@@ -201,7 +201,7 @@ class PrepareOptions(_Options):
     min_speech: float = _option(0.2, "Share of the time in which somebody must be heard to speak.")
     min_lips: float = _option(0.1, "How much the lips must move while somebody speaks, 0 to 1.")
     max_rival: float = _option(0.8, "How much other lips in the picture may move meanwhile, 0 to 1.")
-    min_sync: float = _option(0.0, "Confidence that lips and sound belong together.")
+    min_sync: float = _option(0.08, "Confidence that lips and sound belong together.")
     max_alike: float = _option(0.9, "Of samples more alike than this in face and sound, one is kept.")
     held: float = _option(0.1, "Share of the time that is held out, no speaker being in both parts.")
     speakers: str | None = _option(None, "JSON lines with 'file' and 'speaker', where it is known who speaks.")

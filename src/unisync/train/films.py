@@ -29,14 +29,15 @@ from unisync.metrics.expert import expert_weights, measure_sync
 from unisync.options import PrepareOptions
 from unisync.scan import scan_film
 from unisync.train.alike import fingerprint
-from unisync.train.canvases import LAST_FRAME, Canvases, Span, aligned, cut_pixels, heard, spans_of
-from unisync.train.dataset import Figures, append, pack, write_whole
+from unisync.train.canvases import LAST_FRAME, Span, aligned, cut_pixels, heard, spans_of
+from unisync.train.dataset import Canvases, Figures, append, pack, write_whole
 from unisync.train.filters import FILTERS, occlusion, sharpness, yaw_degrees
 from unisync.train.identity import look
 from unisync.types import Floats, Pixels, Plan, Sound
 
 THUMB = 64
 SYNC_RATE = 25  # what offsets are counted in, a second
+CERTAIN = 2  # offsets under this lie within the sync expert's error on a few seconds
 AROUND = 0.8  # seconds of sound on both sides that the sync expert may shift by
 
 
@@ -137,7 +138,8 @@ def _cut(job: Job, samples: tarfile.TarFile, traits: dict[str, Any]) -> tuple[fl
         figures = {"film": job.name, **measure(plan, span, voice), **_looks(canvases, matrices)}
         if not refused(figures, options) and figures["speech"] and options.min_sync:
             figures |= synced(canvases, float(plan.seconds[span.frames[0]]), sound)
-        late = float(figures.get("offset", 0.0)) / SYNC_RATE
+        offset = float(figures.get("offset", 0.0))
+        late = offset / SYNC_RATE if abs(offset) >= CERTAIN else 0.0
         canvases = replace(canvases, samples=heard(sound, plan, span, late))
         dropped = refused(figures, options)
         found.append(Candidate(key, span.track.name, figures, dropped))

@@ -37,9 +37,9 @@ def _page(name: str, prepared: Prepared, judged: Sequence[Judged], options: Prep
     drops = []
     for item in (*FILTERS, Filter(DOUBLE, "max_alike", most=True)):
         bound = float(getattr(options, item.option))
-        rule = f"{'above' if item.most else 'below'} {bound:g}" if bound else "off"
         measured = item.figure == DOUBLE or any(item.figure in each.candidate.figures for each in judged)
-        drops.append((item.figure, rule if measured else "not measured", prepared.dropped[item.figure]))
+        rule = "off" if not bound else f"{'above' if item.most else 'below'} {bound:g}" if measured else "not measured"
+        drops.append((item.figure, rule, prepared.dropped[item.figure]))
     facts = [
         ("films", f"{prepared.films}, {prepared.film_seconds / 60:.1f} min; {len(prepared.unreadable)} cannot be read"),
         ("samples", f"{prepared.samples} of {prepared.candidates}, {prepared.seconds / 60:.1f} min"),
