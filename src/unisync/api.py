@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unisync.errors import OptionError
-from unisync.options import DubOptions, PrepareOptions, ScanOptions
+from unisync.options import DubOptions, PrepareOptions, ScanOptions, TrainOptions
 from unisync.types import OnProgress, Plan, Report
 
 if TYPE_CHECKING:
     from unisync.doctor import Check
     from unisync.train.assemble import Prepared
 
-__all__ = ["contact_sheet", "demo", "doctor", "dub", "load_plan", "prepare", "rows", "save_plan", "scan"]
+__all__ = ["contact_sheet", "demo", "doctor", "dub", "load_plan", "prepare", "rows", "save_plan", "scan", "train"]
 
 
 def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: OnProgress | None = None) -> Plan:
@@ -62,6 +62,14 @@ def prepare(
     from unisync.train import prepare as preparing
 
     return preparing.prepare(Path(folder), Path(out), options or PrepareOptions(), on_progress)
+
+
+def train(recipe: Path | str, *, options: TrainOptions | None = None) -> Path:
+    """Train by a recipe and return the file written; a run that was stopped goes on. Raises UnisyncError."""
+    from unisync.train.recipe import read_recipe
+    from unisync.train.run import train_by
+
+    return train_by(read_recipe(Path(recipe), options or TrainOptions()))
 
 
 def demo(

@@ -14,6 +14,7 @@ from unisync import flow
 from unisync.backbones.base import Geometry
 from unisync.errors import OptionError, WeightsError
 from unisync.nets.audio import AudioConfig, AudioEncoder
+from unisync.nets.lora import merge_lora, parse_lora
 from unisync.nets.transformer import Condition, Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae, VaeConfig
 from unisync.nets.weights import fill, read_weights
@@ -61,7 +62,11 @@ class Mini:
         """Return the backbone that the options ask for; sets the number of torch's threads if they say one."""
         if options.threads:
             torch.set_num_threads(options.threads)
-        return cls(Path(options.weights) if options.weights else None, _device(options.device))
+        made = cls(Path(options.weights) if options.weights else None, _device(options.device))
+        networks = {"vae": made.vae, "audio": made.audio, "transformer": made.transformer}
+        for text in options.lora.split(",") if options.lora else ():
+            merge_lora(networks, *parse_lora(text))
+        return made
 
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from unisync.train.canvases import Canvases
+from unisync.train.dataset import Canvases
 from unisync.types import Floats
 
 RATE = 12.5  # rows a second

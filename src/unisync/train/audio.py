@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,29 +14,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unisync.audio.mel import RATE, SILENCE, log_mel
+from unisync.errors import OptionError
 from unisync.mouth import lip_parameters
-from unisync.nets.audio import AudioConfig, AudioEncoder
-from unisync.train.canvases import load_canvases
+from unisync.nets.audio import AudioEncoder
+from unisync.train.dataset import Sample
+from unisync.train.loop import Batch, Job, Look, Loop, LoopRecipe, Terms
 from unisync.types import Floats, Sound
 
 
-@dataclass(frozen=True)
-class AudioRecipe:
-    """How the audio encoder is trained. It is at its best early: the weights of the best held-out check are kept."""
+@dataclass(frozen=True, kw_only=True)
+class AudioRecipe(LoopRecipe):
+    """How the audio encoder is trained. It is at its best early: the weights of the best held-out look are kept."""
 
     steps: int = 4000
-    check_every: int = 250
+    look_every: int = 250
     batch: int = 32
     rows: int = 96
     """Feature rows (50 a second) per sample."""
-    learning_rate: float = 1e-3
+    warmup: int = 100
+    lowest_rate: float = 0.05
     weight_decay: float = 0.1
     ema: float = 0.995
+    ema_delay: int = 20
     absolute_weight: float = 0.2
     """Weight of the absolute error beside the error after each clip's own mean is taken out."""
-    held_out: int = 8
-    """One speaker in so many is kept for the check."""
-    seed: int = 0
+    min_motion: float = 0.006
+    """Clips whose lip opening spreads less than this, in canvas sides, do not speak."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,47 +51,50 @@ class Utterance:
     lips: Tensor
 
 
-def train_audio(canvases: Path, out: Path, recipe: AudioRecipe, config: AudioConfig) -> float:
-    """Train, write the best weights, and return their median correlation of lip opening over held-out speakers."""
-    torch.manual_seed(recipe.seed)
-    rnd = random.Random(recipe.seed)
-    train, held = split(load_utterances(canvases), recipe)
-    net = AudioEncoder(config)
-    lips = torch.cat([u.lips for u in train])
-    net.lip_mean.copy_(lips.mean(0))
-    net.lip_mean[:2] = 0  # the openings are absolute: 0 is closed
-    net.lip_std.copy_(lips.std(0))
-    average = copy.deepcopy(net)
-    optimizer = torch.optim.AdamW(net.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+def train_audio(
+    net: AudioEncoder,
+    utterances: tuple[list[Utterance], list[Utterance]],
+    folder: Path,
+    recipe: AudioRecipe,
+    spec: dict[str, Any],
+) -> AudioEncoder:
+    """Train on the first list, and return the averaged encoder of the look with the best correlation over the second."""
+    train, held = utterances
+    if not train:
+        raise OptionError("the dataset has no clips whose lips move to a sound: the audio encoder cannot be trained")
+    rnd = random.Random()
     weights = _weights(train)
-    best = -1.0
-    for step in range(recipe.steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1, step / 100) * max(0.05, 1 - step / recipe.steps)
-        batch = [_sample(u, recipe.rows, net, rnd) for u in rnd.choices(train, weights, k=recipe.batch)]
+    mean, std = net.lip_mean.cpu().clone(), net.lip_std.cpu().clone()
+
+    def draw() -> Batch:
+        batch = [_sample(u, recipe.rows, (mean, std), rnd) for u in rnd.choices(train, weights, k=recipe.batch)]
         mel, truth, valid = (torch.stack(part) for part in zip(*batch, strict=True))
-        loss = audio_loss(net, mel, truth, valid, recipe)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            for slow, fast in zip(average.parameters(), net.parameters(), strict=True):
-                slow.lerp_(fast, 1 - min(recipe.ema, step / (step + 20)))
-        if step % recipe.check_every == 0:
-            found = correlation(average, held)
-            print(json.dumps({"step": step, "loss": round(loss.item(), 4), "correlation": round(found, 3)}), flush=True)
-            if step and found > best:
-                best = found
-                torch.save(average.state_dict(), out)
+        return {"mel": mel, "truth": truth, "valid": valid}
+
+    def loss(network: AudioEncoder, batch: Batch) -> Terms:
+        return {"loss": audio_loss(network, batch["mel"], batch["truth"], batch["valid"], recipe)}
+
+    def look(network: AudioEncoder) -> Look:
+        return Look({"correlation": correlation(network, held)})
+
+    job = Job(net, draw, loss, spec, rnd, look if held else None, keep_best="correlation" if held else None)
+    best = Loop(job, recipe, folder).run()
+    assert isinstance(best, AudioEncoder)
     return best
+
+
+def measure_lips(net: AudioEncoder, train: list[Utterance]) -> None:
+    """Set the units of a new encoder's lips."""
+    if train:
+        lips = torch.cat([u.lips for u in train])
+        net.lip_mean.copy_(lips.mean(0))
+        net.lip_mean[:2] = 0  # the openings are absolute: 0 is closed
+        net.lip_std.copy_(lips.std(0))
 
 
 def audio_loss(net: AudioEncoder, mel: Tensor, truth: Tensor, valid: Tensor, recipe: AudioRecipe) -> Tensor:
     """Return the L1 error of standardised lips, mostly after each clip's mean is taken out."""
-    with torch.autocast("cpu", torch.bfloat16):
-        guess = net(mel)[1]
-    guess = guess.float()
+    guess = net(mel)[1].float()
     num = valid.sum(1, keepdim=True)
 
     def centred(a: Tensor) -> Tensor:
@@ -99,11 +105,11 @@ def audio_loss(net: AudioEncoder, mel: Tensor, truth: Tensor, valid: Tensor, rec
     return (moving + recipe.absolute_weight * absolute) / valid.sum() / truth.shape[-1]
 
 
-def load_utterances(canvases: Path, min_motion: float = 0.006) -> list[Utterance]:
-    """Return the clips with speech whose lips move."""
+def load_utterances(samples: Iterable[Sample], min_motion: float = AudioRecipe.min_motion) -> list[Utterance]:
+    """Return the samples with speech whose lips move."""
     found = []
-    for path in sorted(canvases.glob("*.npz")):
-        clip = load_canvases(path)
+    for sample in samples:
+        clip = sample.canvases
         lips = lip_parameters(clip.landmarks, clip.pixels.shape[1])
         if len(clip.samples) < 8000 or lips[:, 0].std() < min_motion:
             continue
@@ -115,22 +121,13 @@ def load_utterances(canvases: Path, min_motion: float = 0.006) -> list[Utterance
     return found
 
 
-def split(utterances: list[Utterance], recipe: AudioRecipe) -> tuple[list[Utterance], list[Utterance]]:
-    """Return training and held-out utterances, no speaker in both."""
-    speakers = sorted({u.speaker for u in utterances})
-    random.Random(recipe.seed + 1).shuffle(speakers)
-    held = set(speakers[: max(1, len(speakers) // recipe.held_out)])
-    long = [u for u in utterances if u.speaker in held and len(u.mel) >= 300]
-    return [u for u in utterances if u.speaker not in held], long
-
-
 @torch.no_grad()
 def correlation(net: AudioEncoder, held: list[Utterance]) -> float:
     """Return the median Pearson correlation of predicted and true lip opening."""
     net.eval()
     values = []
     for u in held:
-        guess, truth = net(u.mel[None])[1][0, : len(u.lips), 0], u.lips[:, 0]
+        guess, truth = _lips_of(net, u)[: len(u.lips), 0], u.lips[:, 0]
         values.append(float(torch.corrcoef(torch.stack([guess, truth]))[0, 1]))
     net.train()
     return float(np.nanmedian(values))
@@ -140,9 +137,15 @@ def correlation(net: AudioEncoder, held: list[Utterance]) -> float:
 def lip_gain(net: AudioEncoder, held: list[Utterance]) -> float:
     """Return how much narrower than real lips the prediction moves: the ratio of the spreads of lip opening."""
     net.eval()
-    true = np.median([float((u.lips[:, 0] / net.lip_std[0]).std()) for u in held])
-    guessed = np.median([float(net(u.mel[None])[1][0, :, 0].std()) for u in held])
+    true = np.median([float((u.lips[:, 0] / net.lip_std[0].cpu()).std()) for u in held])
+    guessed = np.median([float(_lips_of(net, u)[:, 0].std()) for u in held])
     return float(true / guessed)
+
+
+def _lips_of(net: AudioEncoder, u: Utterance) -> Tensor:
+    """Return standardised lips (N, 6) that the encoder hears."""
+    lips: Tensor = net(u.mel[None].to(net.lip_mean.device))[1][0].cpu()
+    return lips
 
 
 def _resampled(lips: Floats, seconds: np.ndarray, rows: int) -> Floats:
@@ -157,15 +160,18 @@ def _weights(utterances: list[Utterance]) -> list[float]:
     return [len(u.lips) / total[u.speaker] ** 0.5 for u in utterances]
 
 
-def _sample(u: Utterance, rows: int, net: AudioEncoder, rnd: random.Random) -> tuple[Tensor, Tensor, Tensor]:
-    """Return augmented mel (2 rows, 80), standardised lips (rows, 6) and validity (rows, 1)."""
+def _sample(
+    u: Utterance, rows: int, spread: tuple[Tensor, Tensor], rnd: random.Random
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return augmented mel (2 rows, 80), standardised lips (rows, 6) and validity (rows, 1). spread: mean, deviation."""
     num = len(u.lips)
     start = rnd.randint(0, max(0, num - rows))
     mel, lips = u.mel[2 * start : 2 * (start + rows)], u.lips[start : start + rows]
     missing = rows - len(lips)
     mel = F.pad(mel, (0, 0, 0, 2 * missing), value=SILENCE)
     valid = torch.cat([torch.ones(len(lips), 1), torch.zeros(missing, 1)])
-    lips = F.pad((lips - net.lip_mean) / net.lip_std, (0, 0, 0, missing))
+    mean, std = spread
+    lips = F.pad((lips - mean) / std, (0, 0, 0, missing))
     return augmented(mel, rnd), lips, valid
 
 

@@ -19,27 +19,13 @@ from unisync.media.probe import probe
 from unisync.media.reader import read_frames
 from unisync.media.sound import read_sound
 from unisync.scan import scan_film
+from unisync.train.dataset import Canvases
 from unisync.types import Floats, Frame, Pixels, Plan, Sound, Track
 
 MIN_FACE = 80  # px
 MIN_FRAMES = 12
 SEEN = 0.9
 """Share of a track's frames in which the face must be seen."""
-
-
-@dataclass(frozen=True, eq=False)
-class Canvases:
-    """One face through one shot.
-
-    pixels: uint8 (T, S, S, 3).  landmarks: float32 (T, 468, 2) canvas px.  seconds: float64 (T,), the first at 0.
-    samples: int16 (N,) at 16 kHz from the first frame on, empty for a silent film.  speaker: who it is, as far as known.
-    """
-
-    pixels: Pixels
-    landmarks: Floats
-    seconds: NDArray[np.float64]
-    samples: NDArray[np.int16]
-    speaker: str
 
 
 RATE_OUT = 25
@@ -127,41 +113,6 @@ def _wanted(film: Film, spans: list[Span]) -> Iterator[Frame]:
             runs.append([span.start, span.stop])
     for start, stop in runs:
         yield from read_frames(film, start, stop)
-
-
-def prepare(films: list[Path], out: Path, size: int = 128, speakers: dict[str, str] | None = None) -> Iterator[str]:
-    """Write OUT/NAME.npz for the best face of each film and yield a line for each; what is there already is kept.
-
-    speakers: film name -> speaker; a film that is not in it is its own speaker.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    models = FaceModels()
-    for film in films:
-        goal = out / f"{film.stem}.npz"
-        if goal.exists():
-            continue
-        try:
-            canvases = cut_canvases(film, size, models, (speakers or {}).get(film.name, film.stem))
-        except UnisyncError as error:
-            yield f"skipped {film.name}: {error}"
-            continue
-        part = goal.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, **vars(canvases))
-        part.replace(goal)
-        yield f"{film.name}: {len(canvases.pixels)} frames"
-
-
-def load_canvases(path: Path) -> Canvases:
-    """Read what `prepare` wrote."""
-    with np.load(path) as data:
-        return Canvases(
-            pixels=data["pixels"],
-            landmarks=data["landmarks"],
-            seconds=data["seconds"],
-            samples=data["samples"],
-            speaker=str(data["speaker"]),
-        )
 
 
 def cut_canvases(path: Path, size: int, models: FaceModels, speaker: str) -> Canvases:

@@ -24,11 +24,11 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from unisync.audio.mel import RATE
 from unisync.errors import MediaError
-from unisync.train.canvases import Canvases
-from unisync.types import NUM_LANDMARKS, Pixels
+from unisync.types import NUM_LANDMARKS, Floats, Pixels
 
 VERSION = 1
 SHARD_BYTES = 1 << 29
@@ -38,6 +38,21 @@ Part = Literal["train", "held"]
 Figures = dict[str, float | str]
 Members = dict[str, bytes]
 """A sample's files, by what stands after KEY and the dot."""
+
+
+@dataclass(frozen=True, eq=False)
+class Canvases:
+    """One face through one shot.
+
+    pixels: uint8 (T, S, S, 3).  landmarks: float32 (T, 468, 2) canvas px.  seconds: float64 (T,), the first at 0.
+    samples: int16 (N,) at 16 kHz from the first frame on, empty for a silent film.  speaker: who it is, as far as known.
+    """
+
+    pixels: Pixels
+    landmarks: Floats
+    seconds: NDArray[np.float64]
+    samples: NDArray[np.int16]
+    speaker: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from unisync.face.speaker import lip_opening
-from unisync.train.canvases import Canvases
+from unisync.train.dataset import Canvases
 from unisync.train.filters import yaw_degrees
 from unisync.types import Floats
 

@@ -1,8 +1,12 @@
-"""Canvases to cached latents: the film as it is, with neutral lips, and its pose video. Training then costs no pixels."""
+"""Canvases to cached latents: the film as it is, with neutral lips, with other lips, and its pose video.
+
+Training then costs no pixels.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,8 @@ from unisync.mask import mouth_mask
 from unisync.methods.pose import draw_pose
 from unisync.mouth import choose_reference, lip_parameters, neutralised
 from unisync.nets.vae import FaceVae
-from unisync.train.canvases import Canvases, load_canvases
+from unisync.train.dataset import Canvases, Sample
+from unisync.train.donors import choose_donors, transplanted
 from unisync.types import Pixels, Reference
 
 MAX_FRAMES = 300
@@ -22,21 +27,21 @@ MAX_FRAMES = 300
 BATCH = 32
 
 
-def encode_folder(canvases: Path, out: Path, vae: FaceVae) -> None:
-    """Write OUT/NAME.pt for every CANVASES/NAME.npz; what is there already is kept."""
+def encode_samples(samples: Iterable[Sample], out: Path, vae: FaceVae) -> None:
+    """Write OUT/KEY.pt for every sample; what is there already is kept."""
     out.mkdir(parents=True, exist_ok=True)
     vae = vae.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for path in sorted(canvases.glob("*.npz")):
-        goal = out / f"{path.stem}.pt"
+    for sample in samples:
+        goal = out / f"{sample.key}.pt"
         if goal.exists():
             continue
         part = goal.with_suffix(".part")
-        torch.save(encode_clip(load_canvases(path), vae, random.Random(path.stem)), part)
+        torch.save(encode_clip(sample.canvases, vae, random.Random(sample.key)), part)
         part.replace(goal)
 
 
 def encode_clip(clip: Canvases, vae: FaceVae, rnd: random.Random) -> dict[str, object]:
-    """Return what `unisync.train.transformer.load_clips` reads; half the clips mirrored, all slightly recoloured."""
+    """Return what `unisync.train.clips.load_clips` reads; half the clips mirrored, all slightly recoloured."""
     size = clip.pixels.shape[1]
     first = rnd.randint(0, max(0, len(clip.pixels) - MAX_FRAMES))
     span = slice(first, first + MAX_FRAMES)
@@ -47,17 +52,20 @@ def encode_clip(clip: Canvases, vae: FaceVae, rnd: random.Random) -> dict[str, o
     pixels = np.clip(clip.pixels[span].astype(np.float32) * gain + shift, 0, 255).astype(np.uint8)
     at = choose_reference(landmarks, size)
     neutral = neutralised(pixels, landmarks, Reference(pixels[at], landmarks[at]))
+    other = transplanted(pixels, landmarks, choose_donors(landmarks, size, rnd))
     pose = draw_pose(landmarks, size)
     masks = torch.from_numpy(np.stack([mouth_mask(points, size) for points in landmarks]))
     mask = flow.latent_mask(masks[None], 1, vae.config.stride)[0, 0].bool()
     if flip:
         # In the mirrored pose the two eyes change their colours: red and green swap.
-        pixels, neutral, pose = pixels[:, :, ::-1], neutral[:, :, ::-1], pose[:, :, ::-1][..., [1, 0, 2]]
+        pixels, neutral, other = pixels[:, :, ::-1], neutral[:, :, ::-1], other[:, :, ::-1]
+        pose = pose[:, :, ::-1][..., [1, 0, 2]]
         mask = mask.flip(-1)
     start = round(float(clip.seconds[span][0]) * 16000)
     return {
         "latents": _encoded(vae, pixels),
         "neutral": _encoded(vae, neutral),
+        "other": _encoded(vae, other),
         "pose": _encoded(vae, pose),
         "mask": mask,
         "lips": torch.from_numpy(lip_parameters(landmarks, size)),
@@ -72,9 +80,10 @@ def encode_clip(clip: Canvases, vae: FaceVae, rnd: random.Random) -> dict[str, o
 @torch.no_grad()
 def _encoded(vae: FaceVae, pixels: Pixels) -> Tensor:
     """Return latents float16 (T, C, h, w)."""
+    device = vae.mean.device
     parts = []
     for part in torch.from_numpy(np.ascontiguousarray(pixels)).split(BATCH):
-        x = (part.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            parts.append(vae.encode(x).half())
+        x = (part.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            parts.append(vae.encode(x).half().cpu())
     return torch.cat(parts)

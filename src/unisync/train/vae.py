@@ -2,85 +2,75 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import random
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unisync.errors import OptionError
 from unisync.methods.pose import draw_pose
-from unisync.nets.vae import FaceVae, VaeConfig
-from unisync.train.canvases import load_canvases
+from unisync.nets.vae import FaceVae
+from unisync.train.dataset import Sample
+from unisync.train.loop import Batch, Job, Look, Loop, LoopRecipe, Terms
 from unisync.types import Floats, Pixels
 
 
-@dataclass(frozen=True)
-class VaeRecipe:
+@dataclass(frozen=True, kw_only=True)
+class VaeRecipe(LoopRecipe):
     """How the autoencoder is trained."""
 
     minutes: float = 25.0
     batch: int = 12
-    learning_rate: float = 1e-3
-    warmup: int = 200
+    lowest_rate: float = 0.02
+    weight_decay: float = 1e-4
     gradient_weight: float = 0.5
     kl_weight: float = 3e-4
     pose_share: float = 0.06
     frames_per_clip: int = 40
     ema: float = 0.998
-    held_out: int = 40
-    """Every so-manieth clip is kept for the printed PSNR."""
-    seed: int = 0
+    ema_delay: int = 50
+    look_every: int = 250
 
 
 Stock = list[tuple[Pixels, Floats]]
 
 
-def train_vae(canvases: Path, out: Path, recipe: VaeRecipe, config: VaeConfig) -> None:
-    """Train for recipe.minutes and write the averaged weights with their latent statistics."""
-    torch.manual_seed(recipe.seed)
-    rnd = random.Random(recipe.seed)
-    stock = _stock(canvases, recipe.frames_per_clip)
-    held, stock = stock[:: recipe.held_out], [s for i, s in enumerate(stock) if i % recipe.held_out]
-    if not held or not stock:
-        raise ValueError(f"{canvases}: too few clips for a held-out share of one in {recipe.held_out}")
-    vae = FaceVae(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(vae)
-    optimizer = torch.optim.AdamW(vae.parameters(), recipe.learning_rate, weight_decay=1e-4)
-    begun, step = time.monotonic(), 0
-    while (share := (time.monotonic() - begun) / (60 * recipe.minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1, step / recipe.warmup) * max(0.02, 1 - share)
-        x = torch.stack([_draw(stock, recipe, rnd) for _ in range(recipe.batch)])
-        loss = vae_loss(vae, x.contiguous(memory_format=torch.channels_last), recipe)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            for slow, fast in zip(average.parameters(), vae.parameters(), strict=True):
-                slow.lerp_(fast, 1 - min(recipe.ema, step / (step + 50)))
-        step += 1
-        if step % 250 == 0:
-            print(
-                json.dumps({"step": step, "loss": round(loss.item(), 4), "psnr": round(psnr(average, held), 2)}),
-                flush=True,
-            )
-    measure_latents(average, stock)
-    torch.save(average.state_dict(), out)
+def train_vae(
+    vae: FaceVae, stocks: tuple[Stock, Stock], folder: Path, recipe: VaeRecipe, spec: dict[str, Any]
+) -> FaceVae:
+    """Train on the first stock, look at the second, and return the averaged network."""
+    train, held = stocks
+    if not train:
+        raise OptionError("the dataset has no samples to train the autoencoder on: prepare one with more films")
+    rnd = random.Random()
+    vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def draw() -> Batch:
+        x = torch.stack([_draw(train, recipe, rnd) for _ in range(recipe.batch)])
+        return {"pixels": x.contiguous(memory_format=torch.channels_last)}
+
+    def loss(network: FaceVae, batch: Batch) -> Terms:
+        return {"loss": vae_loss(network, batch["pixels"], recipe)}
+
+    def look(network: FaceVae) -> Look:
+        return Look({"psnr": psnr(network, held)}, _grid(network, held))
+
+    average = Loop(Job(vae, draw, loss, spec, rnd, look if held else None), recipe, folder).run()
+    assert isinstance(average, FaceVae)
+    return average
 
 
 def vae_loss(vae: FaceVae, x: Tensor, recipe: VaeRecipe) -> Tensor:
     """Return the loss for pixels (B, 3, H, W) in [-1, 1]."""
-    with torch.autocast("cpu", torch.bfloat16):
-        mean, log_var = vae.posterior(x)
-        raw = mean.float() + torch.randn_like(mean, dtype=torch.float32) * torch.exp(0.5 * log_var.float())
-        y = vae.reconstruct(raw)
-    y = y.float()
+    mean, log_var = vae.posterior(x)
+    noise = torch.randn(mean.shape).to(x.device)
+    raw = mean.float() + noise * torch.exp(0.5 * log_var.float())
+    y = vae.reconstruct(raw).float()
     kl = 0.5 * (mean.float() ** 2 + log_var.float().exp() - 1 - log_var.float()).mean()
     edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (-1, -2))
     return (y - x).abs().mean() + recipe.gradient_weight * edges + recipe.kl_weight * kl
@@ -91,8 +81,8 @@ def psnr(vae: FaceVae, stock: Stock) -> float:
     """Return the mean PSNR in dB over every 13th canvas of a stock."""
     values = []
     for pixels, _ in stock:
-        x = _tensor(pixels[::13])
-        with torch.autocast("cpu", torch.bfloat16):
+        x = _tensor(pixels[::13]).to(vae.mean.device)
+        with torch.autocast(x.device.type, torch.bfloat16):
             y = vae.reconstruct(vae.posterior(x)[0])
         values.append(10 * torch.log10(4 / (y.float().clamp(-1, 1) - x).square().mean((1, 2, 3))))
     return float(torch.cat(values).mean())
@@ -101,15 +91,24 @@ def psnr(vae: FaceVae, stock: Stock) -> float:
 @torch.no_grad()
 def measure_latents(vae: FaceVae, stock: Stock) -> None:
     """Set the mean and spread that normalise the latents."""
-    raw = torch.cat([vae.posterior(_tensor(pixels[::10]))[0] for pixels, _ in stock[::5]])
+    raw = torch.cat([vae.posterior(_tensor(pixels[::10]).to(vae.mean.device))[0] for pixels, _ in stock[::5]])
     vae.mean.copy_(raw.mean((0, 2, 3)))
     vae.std.copy_(raw.std((0, 2, 3)))
 
 
-def _stock(canvases: Path, frames: int) -> Stock:
+@torch.no_grad()
+def _grid(vae: FaceVae, stock: Stock) -> Tensor:
+    """Return canvases uint8 over what became of them, of up to eight clips."""
+    x = torch.cat([_tensor(pixels[:1]) for pixels, _ in stock[:8]]).to(vae.mean.device)
+    pairs = torch.cat([x, vae.reconstruct(vae.posterior(x)[0]).float()], dim=2).clamp(-1, 1)
+    return ((pairs + 1) * 127.5).round().to(torch.uint8).permute(2, 0, 3, 1).flatten(1, 2).cpu()
+
+
+def stock_of(samples: Iterable[Sample], frames: int) -> Stock:
+    """Return some canvases of every sample with their landmarks."""
     stock = []
-    for path in sorted(canvases.glob("*.npz")):
-        clip = load_canvases(path)
+    for sample in samples:
+        clip = sample.canvases
         chosen = np.linspace(0, len(clip.pixels) - 1, min(frames, len(clip.pixels))).astype(int)
         stock.append((clip.pixels[chosen], clip.landmarks[chosen]))
     return stock

@@ -1,0 +1,205 @@
+"""Cached latents as training samples: each target beside a source that carries other lips."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unisync.audio.mel import BANDS, RATE, SILENCE, log_mel
+from unisync.audio.moments import at_moments, token_moments
+from unisync.errors import OptionError
+from unisync.nets.audio import AudioEncoder
+from unisync.nets.expert import ROWS_PER_FRAME
+from unisync.nets.transformer import TransformerConfig
+from unisync.train.loop import LoopRecipe
+from unisync.types import Sound
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingRecipe(LoopRecipe):
+    """What a sample is made of. Probabilities are per sample; what the source's three leave is neutralised."""
+
+    frames: int = 8
+    transplant: float = 0.2
+    """Source with another moment's mouth, of nearly the same pose."""
+    masked: float = 0.12
+    """Source without a mouth; 1 is masked pre-training."""
+    redub: float = 0.0
+    """Source as an earlier model painted it with other speech; 0 unless the recipe makes such films."""
+    silent: float = 0.08
+    drop_audio: float = 0.15
+    drop_lips: float = 0.3
+    drop_both: float = 0.05
+    lip_noise: float = 0.12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("transplant", "masked", "redub", "silent", "drop_audio", "drop_lips", "drop_both"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"{name} is a probability, from 0 to 1, not {getattr(self, name):g}")
+        if self.transplant + self.masked + self.redub > 1:
+            raise OptionError("transplant, masked and redub are shares of the samples: together at most 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One film's latents (T, C, h, w): as it is, with neutral lips, with other lips, of its pose, redubbed.
+
+    mask: (T, h, w) of the mouth.  lips: (T, 6) standardised.  reference: the frame with the most closed lips.
+    features: (N, D) of its speech.
+    """
+
+    key: str
+    latents: Tensor
+    neutral: Tensor
+    other: Tensor
+    pose: Tensor
+    mask: Tensor
+    lips: Tensor
+    seconds: Tensor
+    reference: int
+    features: Tensor | None
+    speaker: str
+    redub: Tensor | None = None
+    mel: Tensor | None = None
+
+
+def load_clips(folder: Path, audio: AudioEncoder, redubs: Path | None = None, hear: bool = False) -> list[Clip]:
+    """Return the clips of a folder that `unisync.train.latents` filled, lips standardised, speech encoded by `audio`.
+
+    redubs: a folder that `unisync.train.redub` filled.  hear: with mel bands (100 rows a second), for the sync term.
+    """
+    clips = []
+    for path in sorted(folder.glob("*.pt")):
+        data = torch.load(path, weights_only=True, mmap=True)
+        features = mel = None
+        if data["speech"]:
+            mel = log_mel(Sound(data["pcm"].float().numpy() / 32768, RATE))
+            features = encode_speech(audio, mel)
+        lips = (data["lips"] - audio.lip_mean.cpu()) / audio.lip_std.cpu()
+        clips.append(
+            Clip(
+                key=path.stem,
+                latents=data["latents"],
+                neutral=data["neutral"],
+                other=data["other"],
+                pose=data["pose"],
+                mask=data["mask"],
+                lips=lips,
+                seconds=data["seconds"],
+                reference=data["reference"],
+                features=features,
+                speaker=data["speaker"],
+                redub=torch.load(redubs / path.name, weights_only=True, mmap=True) if redubs else None,
+                mel=mel if hear else None,
+            )
+        )
+    return clips
+
+
+@torch.no_grad()
+def encode_speech(audio: AudioEncoder, mel: Tensor) -> Tensor:
+    """Return features (N, D) of mel (2N, 80) at the encoder's rate."""
+    features: Tensor = audio.eval()(mel[None].to(audio.lip_mean.device))[0][0].cpu()
+    return features
+
+
+@torch.no_grad()
+def silence_of(audio: AudioEncoder) -> Tensor:
+    """Return the features (D,) of digital silence."""
+    mel = torch.full((1, 200, audio.config.bands), SILENCE, device=audio.lip_mean.device)
+    features: Tensor = audio.eval()(mel)[0][0, 50].cpu()
+    return features
+
+
+class Sampler:
+    """Draws training samples; speakers with much film do not drown the others."""
+
+    def __init__(self, clips: list[Clip], recipe: SamplingRecipe, config: TransformerConfig, silence: Tensor) -> None:
+        self.recipe, self.config, self.silence = recipe, config, silence
+        self.clips = [clip for clip in clips if len(clip.latents) >= 2 * recipe.frames]
+        if not self.clips:
+            raise OptionError(f"the dataset has no clip of {2 * recipe.frames} frames or more: prepare longer ones")
+        self.hear = any(clip.mel is not None for clip in clips)
+        total: dict[str, int] = {}
+        for clip in self.clips:
+            total[clip.speaker] = total.get(clip.speaker, 0) + len(clip.latents)
+        self.weights = [len(clip.latents) / total[clip.speaker] ** 0.6 for clip in self.clips]
+        self.random = random.Random(recipe.seed)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield self.draw()
+
+    def draw(self) -> dict[str, Tensor]:
+        """Return a batch of samples."""
+        chosen = self.random.choices(self.clips, self.weights, k=self.recipe.batch)
+        samples = [self.sample(clip) for clip in chosen]
+        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+
+    def sample(self, clip: Clip) -> dict[str, Tensor]:
+        """Return one sample: target, source, pose (C, F, h, w), mask (1, F, h, w), lips, audio, keeps (F,) and seconds."""
+        recipe, rnd = self.recipe, self.random
+        length = len(clip.latents)
+        stride = 2 if length >= 4 * recipe.frames and rnd.random() < 0.2 else 1
+        start = rnd.randrange(length - recipe.frames * stride + 1)
+        span = slice(start, start + recipe.frames * stride, stride)
+        target, neutral = clip.latents[span].float(), clip.neutral[span].float()
+        mask = clip.mask[span, None].float()
+        lips, seconds = clip.lips[span].clone(), clip.seconds[span].float()
+        silent = rnd.random() < recipe.silent
+        if silent:
+            lips[:] = clip.lips[clip.reference]
+            target = neutral
+        kind = rnd.random()
+        if kind < recipe.masked:
+            source = target * (1 - mask)
+        elif kind < recipe.masked + recipe.transplant:
+            source = target * (1 - mask) + clip.other[span].float() * mask
+        elif kind < recipe.masked + recipe.transplant + recipe.redub:
+            assert clip.redub is not None, "samples of redubs, but none were made"
+            source = target * (1 - mask) + clip.redub[span].float() * mask
+        else:
+            source = neutral
+        tokens = self.config.audio_tokens
+        if clip.features is None or silent:
+            audio = self.silence.expand(recipe.frames, tokens, -1)
+        else:
+            audio = at_moments(clip.features, 50.0, token_moments(seconds, tokens))
+        hears, sees = self.keeps(clip.features is not None or silent)
+        sample = {
+            "target": target.transpose(0, 1),
+            "source": source.transpose(0, 1),
+            "pose": clip.pose[span].float().transpose(0, 1),
+            "mask": mask.transpose(0, 1),
+            "lips": lips + recipe.lip_noise * torch.randn(lips.shape),
+            "audio": audio,
+            "seconds": seconds - seconds[0],
+            "keep_audio": torch.tensor(hears),
+            "keep_lips": torch.tensor(sees),
+        }
+        if self.hear:
+            sample |= self._mel(clip, float(seconds[0]), silent)
+        return sample
+
+    def _mel(self, clip: Clip, start: float, silent: bool) -> dict[str, Tensor]:
+        """Return the window's mel rows (4 F, 80), as the sync expert hears it, and whether it has any."""
+        num = ROWS_PER_FRAME * self.recipe.frames
+        if clip.mel is None or silent:
+            return {"mel": torch.zeros(num, BANDS), "has_mel": torch.tensor(0.0)}
+        return {"mel": at_moments(clip.mel, 100.0, start + torch.arange(num) / 100), "has_mel": torch.tensor(1.0)}
+
+    def keeps(self, has_sound: bool) -> tuple[float, float]:
+        """Return 1 or 0 for: the model is told the audio, the lip parameters."""
+        recipe, rnd = self.recipe, self.random
+        if rnd.random() < recipe.drop_both:
+            return 0.0, 0.0
+        if not has_sound:
+            return 0.0, 1.0
+        hears = rnd.random() >= recipe.drop_audio
+        return float(hears), float(not hears or rnd.random() >= recipe.drop_lips)

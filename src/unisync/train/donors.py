@@ -1,0 +1,52 @@
+"""Whose mouth to transplant: other words of the same face, spoken in nearly the same pose."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unisync.mouth import STILL, lip_parameters, neutralised
+from unisync.types import Floats, Pixels, Reference
+
+SEGMENT = 16
+"""Frames that take their mouths from one run of frames, so that transplanted lips move like lips."""
+LIPS_WEIGHT = 0.5
+"""How much farther a pose may be off for lips that differ more, both in canvas sides."""
+CHOICES = 3
+"""One of so many best runs is taken."""
+
+
+def choose_donors(landmarks: Floats, size: int, rnd: random.Random) -> NDArray[np.intp]:
+    """Return for each frame (T,) the frame whose mouth it gets: near in pose, far in lips.
+
+    landmarks: (T, 468, 2) canvas px. A run never overlaps the frames it is for by more than half.
+    """
+    num = len(landmarks)
+    pose = landmarks[:, list(STILL)] / size
+    lips = lip_parameters(landmarks, size)
+    length = max(1, min(SEGMENT, num // 2))
+    steps = np.arange(length)
+    chosen = np.zeros(num, np.intp)
+    for start in range(0, num, length):
+        own = np.minimum(start + steps, num - 1)
+        pose_distance = np.linalg.norm(pose[own, None] - pose[None], axis=-1).mean(-1)
+        lip_distance = np.linalg.norm(lips[own, None] - lips[None], axis=-1)
+        cost = pose_distance - LIPS_WEIGHT * lip_distance
+        begins = np.array([b for b in range(num - length + 1) if abs(b - own[0]) >= length / 2])
+        if not len(begins):  # a clip of one frame
+            return chosen
+        order = begins[np.argsort(cost[steps, begins[:, None] + steps].mean(1))]
+        best = int(order[rnd.randrange(min(CHOICES, len(order)))])
+        chosen[start : start + length] = (best + steps)[: num - start]
+    return chosen
+
+
+def transplanted(pixels: Pixels, landmarks: Floats, donors: NDArray[np.intp]) -> Pixels:
+    """Return canvases uint8 (T, S, S, 3) with their donors' mouths, laid on by still points, colour matched."""
+    out = np.empty_like(pixels)
+    for i, donor in enumerate(donors):
+        reference = Reference(pixels[donor], landmarks[donor])
+        out[i] = neutralised(pixels[i : i + 1], landmarks[i : i + 1], reference)[0]
+    return out
