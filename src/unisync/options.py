@@ -199,7 +199,7 @@ class PrepareOptions(_Options):
     min_sharpness: float = _option(0.13, "Blurred faces are dropped: fine detail over contrast.")
     max_occlusion: float = _option(20.0, "Faces with something before the mouth at times: change of its colour.")
     min_speech: float = _option(0.2, "Share of the time in which somebody must be heard to speak.")
-    min_lips: float = _option(0.1, "How much the lips must move while somebody speaks, 0 to 1.")
+    min_lips: float = _option(0.05, "How much the lips must move while somebody speaks, 0 to 1.")
     max_rival: float = _option(0.8, "How much other lips in the picture may move meanwhile, 0 to 1.")
     min_sync: float = _option(0.08, "Confidence that lips and sound belong together.")
     max_alike: float = _option(0.9, "Of samples more alike than this in face and sound, one is kept.")
