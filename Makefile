@@ -1,10 +1,11 @@
-# `make demo` dubs a small film, `make test` runs the tests, `make lint` checks style, types and floors.
+# `make demo` dubs a small film, `make test` runs the tests, `make lint` checks style, types and floors, `make weights`
+# trains the shipped weights anew from the dataset in DATASET=….
 # PYTHON=… picks the interpreter, PIP_ARGS=… goes to every pip install, DEMO=… is where the demo's films go,
 # JOBS=… is how many tests run at once.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs weights clean
 
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
@@ -12,6 +13,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
 PIP := .venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints/all.txt $(PIP_ARGS)
 FACE_MODELS := mediapipe==0.10.14
 DEMO ?= demo
+DATASET ?= dataset
 JOBS ?= 2
 
 # Idle OpenMP threads that spin make a small step a hundred times slower when another process is busy.
@@ -31,6 +33,10 @@ lint: .venv/ready-dev
 
 docs: .venv/ready-dev
 	.venv/bin/python tools/make_cli_page.py
+
+weights: .venv/ready-train
+	.venv/bin/unisync train recipes/embedded.toml --dataset "$(DATASET)"
+	cd src/unisync/weights && sha256sum *.safetensors > SHA256SUMS
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
@@ -53,4 +59,9 @@ clean:
 .venv/ready-dev: .venv/ready
 	@echo "installing what developers need"
 	@$(PIP) -e '.[dev]'
+	@touch $@
+
+.venv/ready-train: .venv/ready
+	@echo "installing what training needs"
+	@$(PIP) -e '.[train]'
 	@touch $@

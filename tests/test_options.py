@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from unisync.errors import OptionError
-from unisync.options import WHEN_LONGER, WHEN_SHORTER, DubOptions, PrepareOptions, ScanOptions
+from unisync.options import WHEN_LONGER, WHEN_SHORTER, DubOptions, PrepareOptions, ScanOptions, TrainOptions
 
 
 def test_defaults_are_valid_and_every_option_is_explained() -> None:
-    for kind in (DubOptions, PrepareOptions, ScanOptions):
+    for kind in (DubOptions, PrepareOptions, ScanOptions, TrainOptions):
         assert kind() == kind()
         assert all(item.metadata["help"].endswith(".") for item in fields(kind))
 

@@ -54,10 +54,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, zoom, step in (("one", 1.4, 1.0), ("two", 1.2, -0.6), ("three", 1.5, 0.3)):
         talk(folder / f"{name}.mp4", zoom, step)
     out = tmp_path_factory.mktemp("dataset") / "set"
+    names = out.parent / "speakers.jsonl"
+    names.write_text("".join(f'{{"file": "{name}.mp4", "speaker": "{name}"}}\n' for name in ("one", "two", "three")))
     kept = PrepareOptions(
-        canvas=64, held=0.3, min_lips=0, min_sharpness=0, min_speech=0, max_alike=1, min_seconds=0.5, min_sync=0
+        speakers=str(names),
+        canvas=64,
+        held=0.3,
+        min_lips=0,
+        min_sharpness=0,
+        min_speech=0,
+        max_alike=1,
+        min_seconds=0.5,
+        min_sync=0,
     )
-    assert api.prepare(folder, out, options=kept).samples == 3
+    made = api.prepare(folder, out, options=kept)
+    assert made.samples == 3 and made.held_speakers == 1
     return out
 
 
@@ -109,7 +120,10 @@ def test_the_whole_way_leaves_weights_that_dub(weights: Path, tmp_path: Path) ->
     (last,) = work.glob("transformer/step-*")
     with safe_open(last / "weights.safetensors", framework="pt") as file:
         assert '"kind": "transformer"' in file.metadata()["unisync"]
-    assert list(work.glob("transformer/board/events*"))
+    (board,) = work.glob("transformer/board/events*")
+    assert all(name in board.read_bytes() for name in (b"train/velocity", b"held/mouth", b"held/loss", b"painted"))
+    (board,) = work.glob("vae/board/events*")
+    assert b"held/psnr" in board.read_bytes()
     dubbed(tmp_path, weights=str(weights))
 
 
@@ -146,6 +160,8 @@ def test_a_stopped_run_goes_on_and_another_recipe_is_refused(dataset: Path, weig
     train_by(replace(recipe, transformer=replace(recipe.transformer, steps=5)))
     (checkpoint,) = tmp_path.glob("transformer/step-*")
     assert checkpoint.name == "step-00000005"
+    with pytest.raises(WeightsError, match="another begin; take another work folder"):
+        train_by(replace(recipe, go_on=True))
     wider = replace(SMALL, transformer=replace(SMALL.transformer, ffn=64))
     with pytest.raises(WeightsError, match="another transformer; take another work folder"):
         train_by(replace(recipe, networks=wider))

@@ -1,1 +1,1 @@
-"""Training of the embedded model: films to canvases, autoencoder, audio encoder, latents, transformer, one weights file."""
+"""Training: films to datasets (`prepare`), and datasets to weights by recipes (`run`)."""

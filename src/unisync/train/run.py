@@ -108,10 +108,15 @@ class Run:
             add_lora(network, recipe.lora)
         return network
 
+    def _spec(self, part: str, network: Any) -> dict[str, Any]:
+        """Return what a checkpoint says of itself: what is trained, and from which weights it began."""
+        begin = "" if self.fresh else signature(getattr(self.given, part))
+        return {"kind": part, part: asdict(network.config), "begin": begin} | lora_spec(self.recipe.lora)
+
     def _train(self, part: str) -> nn.Module:
         """Train the autoencoder or the audio encoder."""
         recipe, network, folder = self.recipe, self._network(part), self.work / part
-        spec = {"kind": part, part: asdict(network.config)} | lora_spec(recipe.lora)
+        spec = self._spec(part, network)
         if part == "vae":
             num = recipe.vae.frames_per_clip
             stocks = stock_of(self.samples("train"), num), stock_of(self.samples("held"), num)
@@ -178,7 +183,7 @@ class Run:
             network=network,
             draw=sampler.draw,
             loss=loss,
-            spec={"kind": "transformer", "transformer": asdict(network.config)} | lora_spec(self.recipe.lora),
+            spec=self._spec("transformer", network),
             rnd=sampler.random,
             look=look if looker else None,
             critics=extra.critics if extra else {},
