@@ -20,9 +20,7 @@ from unisync.train.lateness import Lateness, lateness_of, mended, moved
 from unisync.train.mouths import Draw, Sampler, Utterance, augmented_mouths, centred, utterance_of
 
 SMALL = ExpertConfig(visual=(8, 16, 16, 16), audio=32, embedding=16, dropout=0.0)
-QUICK = ExpertRecipe(
-    minutes=5, steps=60, draw=Draw(batch=8, frames=16), learning_rate=5e-3, warmup=5, ema=0.8, check_every=1000
-)
+QUICK = ExpertRecipe(minutes=5, steps=60, batch=8, frames=16, learning_rate=5e-3, warmup=5, ema=0.8, look_every=1000)
 
 
 def utterance(seed: int, speaker: str, frames: int = 40, late: int = 0) -> Utterance:
@@ -69,22 +67,22 @@ def test_training_at_chance_level_stops_with_advice() -> None:
         learning.see(math.nan)
 
 
-def test_sound_that_has_nothing_to_do_with_the_lips_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sound_that_has_nothing_to_do_with_the_lips_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     false = [replace(utterance(i, f"s{i}"), mel=utterance(i + 50, "x").mel) for i in range(20)]
     recipe = replace(QUICK, steps=100, stuck_after=30)
     with pytest.raises(UnisyncError, match="chance level"):
-        fit(false, false[:2], recipe, Expert(SMALL))
+        fit(false, false[:2], tmp_path, recipe, Expert(SMALL))
     capsys.readouterr()
 
 
 def test_it_learns_what_belongs_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, held = ([utterance(i, f"s{i}") for i in part] for part in (range(20), range(20, 26)))
     torch.manual_seed(0)
-    expert = fit(train, held, QUICK, Expert(SMALL))
+    expert = fit(train, held, tmp_path, QUICK, Expert(SMALL))
     found = two_way(expert, held)
     assert found["two_way_1"] > 0.8 and found["two_way_25"] > 0.95
     assert not expert.training
-    assert '"two_way_25"' in capsys.readouterr().out
+    assert '"held/two_way_25"' in capsys.readouterr().out
 
 
 def test_a_late_sound_is_found_and_mended() -> None:
@@ -123,7 +121,11 @@ def test_who_talks_much_is_drawn_less_than_their_share() -> None:
     weights = torch.tensor(sampler.weights)
     assert (weights[:16].sum() / weights[16]).item() == pytest.approx(4)  # sixteen times the time, four times as often
     batch = sampler.draw()
-    assert batch.mouths.shape == (4, 16, 48, 64) and batch.mel.shape == (4, 64, 80) and batch.lips.shape == (4, 16, 6)
+    assert (
+        batch["mouths"].shape == (4, 16, 48, 64)
+        and batch["mel"].shape == (4, 64, 80)
+        and batch["lips"].shape == (4, 16, 6)
+    )
 
 
 def test_augmentation_treats_a_clip_as_one_camera_would() -> None:
@@ -160,11 +162,11 @@ def test_from_a_dataset_to_a_weights_file(tmp_path: Path, capsys: pytest.Capture
     with DatasetWriter(data, {}) as writer:
         writer.add("one", pack(clip(25, "ann")), "train", "ann", {})
     with pytest.raises(UnisyncError, match="0 held out"):
-        train_expert(data, out, QUICK, SMALL)
+        train_expert(data, tmp_path / "work", out, QUICK, SMALL)
     with DatasetWriter(data, {}) as writer:
         writer.add("one", pack(clip(25, "ann")), "train", "ann", {})
         writer.add("two", pack(clip(30, "bob")), "held", "bob", {})
-    train_expert(data, out, replace(QUICK, steps=2), SMALL)
+    train_expert(data, tmp_path / "work", out, replace(QUICK, steps=2), SMALL)
     assert load_expert(out).config == SMALL and not list(tmp_path.glob("*.part"))
-    train_expert(data, out, replace(QUICK, steps=1, earlier=str(out)), SMALL)
+    train_expert(data, tmp_path / "more", out, replace(QUICK, steps=1, earlier=str(out)), SMALL)
     assert '"kept": 1' in capsys.readouterr().out

@@ -7,9 +7,8 @@ import copy
 import json
 import math
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,33 +20,37 @@ from unisync.metrics.expert import KIND, load_expert
 from unisync.nets.expert import Expert, ExpertConfig
 from unisync.nets.weights import save_weights
 from unisync.train.lateness import lateness_of, mended
-from unisync.train.mouths import Batch, Draw, Sampler, Utterance, centred, load_utterances
+from unisync.train.loop import Batch, Job, Look, Loop, LoopRecipe, Terms, accelerator
+from unisync.train.mouths import Draw, Sampler, Utterance, centred, load_utterances
 
 
-@dataclass(frozen=True)
-class ExpertRecipe:
+@dataclass(frozen=True, kw_only=True)
+class ExpertRecipe(LoopRecipe):
     """How the sync expert is trained."""
 
     minutes: float = 14.0
-    steps: int = 0
-    """Training ends after so many steps, or the minutes, whichever comes first; 0 is no limit."""
-    draw: Draw = field(default_factory=Draw)
+    batch: int = 40
+    frames: int = 24
+    """Frames of a clip in a batch; its windows are each other's hard negatives."""
+    speaker_power: float = 0.5
+    """A speaker with twice the time is drawn 2 ** this times as often."""
     margin: int = 2
     """Windows of the same clip that are as near as this are neither right nor wrong."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warmup: int = 100
     lips_weight: float = 0.3
     """Weight of telling the lip parameters beside the contrast; only training knows them."""
     within_weight: float = 1.0
     """Weight of the contrast inside a clip beside that over the batch."""
-    earlier: str = ""
-    """Weights of an earlier expert: it moves films into sync, or drops them, and training goes on from it."""
     stuck_after: int = 400
     """Steps at chance level before training gives up."""
+    earlier: str = ""
+    """Weights of an earlier expert: it moves films into sync, or drops them, and training goes on from it."""
+    learning_rate: float = 2e-3
+    lowest_rate: float = 0.02
+    warmup: int = 100
+    weight_decay: float = 0.05
     ema: float = 0.995
-    check_every: int = 250
-    seed: int = 0
+    ema_delay: int = 20
+    look_every: int = 250
 
 
 class Learner(nn.Module):
@@ -60,32 +63,28 @@ class Learner(nn.Module):
         self.heard_lips = nn.Linear(expert.config.embedding, num_lips)
 
 
-@dataclass(frozen=True, eq=False)
-class Losses:
-    """batch, within: InfoNCE over the batch and inside each clip.  lips: L1 error of standardised lip parameters."""
+def losses_of(learner: Learner, batch: Batch, recipe: ExpertRecipe) -> Terms:
+    """Return the weighted losses: InfoNCE over the batch and inside each clip, L1 of standardised lip parameters.
 
-    batch: Tensor
-    within: Tensor
-    lips: Tensor
-
-
-def losses_of(learner: Learner, batch: Batch, margin: int) -> Losses:
-    """Return the losses of a batch."""
+    batch: mouths (B, T, h, w) in [0, 1], mel (B, 4 T, 80), lips (B, T, 6).
+    """
     expert = learner.expert
-    learner.train()
-    with torch.autocast("cpu", torch.bfloat16):
-        seen_raw, heard_raw = expert.seeing(batch.mouths), expert.hearing(batch.mel)
-        told = torch.stack([learner.seen_lips(seen_raw), learner.heard_lips(heard_raw)])
+    seen_raw, heard_raw = expert.seeing(batch["mouths"]), expert.hearing(batch["mel"])
+    told = torch.stack([learner.seen_lips(seen_raw), learner.heard_lips(heard_raw)])
     seen, heard = F.normalize(seen_raw.float(), dim=-1), F.normalize(heard_raw.float(), dim=-1)
     clips, windows = seen.shape[:2]
-    moment = torch.arange(windows)
-    near = ((moment[:, None] - moment).abs() <= margin) & (moment[:, None] != moment)
-    same = torch.block_diag(*[near] * clips)
-    logits = (seen.flatten(0, 1) @ heard.flatten(0, 1).T * expert.scale)[None]
-    within = seen @ heard.mT * expert.scale
+    moment = torch.arange(windows, device=seen.device)
+    near = ((moment[:, None] - moment).abs() <= recipe.margin) & (moment[:, None] != moment)
     half = expert.config.frames // 2
-    lips = batch.lips[:, half : half + windows]
-    return Losses(contrast(logits, same), contrast(within, near), (told.float() - lips).abs().mean())
+    lips = batch["lips"][:, half : half + windows]
+    with torch.autocast(seen.device.type, enabled=False):
+        over_batch = (seen.flatten(0, 1) @ heard.flatten(0, 1).T * expert.scale)[None]
+        inside = seen @ heard.mT * expert.scale
+    return {
+        "batch": contrast(over_batch, torch.block_diag(*[near] * clips).bool()),
+        "within": recipe.within_weight * contrast(inside, near),
+        "lips": recipe.lips_weight * (told.float() - lips).abs().mean(),
+    }
 
 
 def contrast(logits: Tensor, near: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ def contrast(logits: Tensor, near: Tensor) -> Tensor:
     near: bool (N, N), pairs off the diagonal that are neither right nor wrong.
     """
     logits = logits.masked_fill(near, -math.inf)
-    goal = torch.arange(logits.shape[-1]).expand(len(logits), -1)
+    goal = torch.arange(logits.shape[-1], device=logits.device).expand(len(logits), -1)
     return (F.cross_entropy(logits.mT, goal) + F.cross_entropy(logits, goal)) / 2
 
 
@@ -124,21 +123,23 @@ class ChanceWatch:
             )
 
 
-def train_expert(dataset: Path, out: Path, recipe: ExpertRecipe, config: ExpertConfig) -> None:
-    """Train on a dataset and write the weights file. Raises UnisyncError if there is nothing to learn from."""
+def train_expert(dataset: Path, work: Path, out: Path, recipe: ExpertRecipe, config: ExpertConfig) -> None:
+    """Train on a dataset, in a work folder, and write the weights file. Raises UnisyncError if there is nothing to learn."""
     torch.manual_seed(recipe.seed)
     expert = copy.deepcopy(load_expert(Path(recipe.earlier))) if recipe.earlier else Expert(config)
-    train = load_utterances(dataset, "train", expert.config, recipe.draw.frames)
-    held = load_utterances(dataset, "held", expert.config, recipe.draw.frames)
+    train = load_utterances(dataset, "train", expert.config, recipe.frames)
+    held = load_utterances(dataset, "held", expert.config, recipe.frames)
     if recipe.earlier:
-        train = _in_sync(train, expert, recipe.draw.frames)
+        train = _in_sync(train, expert, recipe.frames)
     if not train or not held:
         raise UnisyncError(
             f"{dataset} has {len(train)} clips to train on and {len(held)} held out with sound in sync and "
-            f"{recipe.draw.frames} frames or more; both are needed: prepare films with speech."
+            f"{recipe.frames} frames or more; both are needed: prepare films with speech."
         )
-    trained = fit(train, held, recipe, expert)
-    save_weights(out, {"expert": trained}, {"kind": KIND, "config": asdict(trained.config), "recipe": asdict(recipe)})
+    trained = fit(train, held, work, recipe, expert)
+    spec = {"kind": KIND, "config": asdict(trained.config), "recipe": asdict(recipe)}
+    if accelerator().is_main_process:
+        save_weights(out, {"expert": trained}, spec)
 
 
 def _in_sync(train: list[Utterance], expert: Expert, frames: int) -> list[Utterance]:
@@ -150,57 +151,37 @@ def _in_sync(train: list[Utterance], expert: Expert, frames: int) -> list[Uttera
     return kept
 
 
-def fit(train: list[Utterance], held: list[Utterance], recipe: ExpertRecipe, expert: Expert) -> Expert:
+def fit(train: list[Utterance], held: list[Utterance], work: Path, recipe: ExpertRecipe, expert: Expert) -> Expert:
     """Train an expert; return its moving average, telling how it does on `held` now and then."""
-    config = expert.config
-    sampler = Sampler(train, recipe.draw, config)
-    learner = Learner(expert.requires_grad_(True)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(learner)
-    optimizer = torch.optim.AdamW(learner.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    windows = recipe.draw.frames - config.frames + 1
+    learner = Learner(expert.train().requires_grad_(True)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sampler = Sampler(train, Draw(recipe.batch, recipe.frames, recipe.speaker_power), expert.config)
+    windows = recipe.frames - expert.config.frames + 1
     watch = ChanceWatch(math.log(windows - 2 * recipe.margin), recipe.stuck_after)
-    begun, step = time.monotonic(), 0
-    while (share := share_of(recipe, step, time.monotonic() - begun)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1, step / recipe.warmup) * max(0.02, 1 - share)
-        losses = losses_of(learner, sampler.draw(), recipe.margin)
-        loss = losses.batch + recipe.within_weight * losses.within + recipe.lips_weight * losses.lips
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        optimizer.step()
-        watch.see(losses.within.item())
-        follow(average, learner, 1 - min(recipe.ema, step / (step + 20)))
-        step += 1
-        if step % recipe.check_every == 0:
-            facts = {name: value.item() for name, value in vars(losses).items()}
-            _tell({"step": step, "share": share, **facts, **two_way(average.expert, held)})
-    _tell({"step": step, **two_way(average.expert, held)})
+
+    def loss(network: Learner, batch: Batch) -> Terms:
+        terms = losses_of(network, batch, recipe)
+        if recipe.within_weight > 0:
+            watch.see(terms["within"].item() / recipe.within_weight)
+        return terms
+
+    def look(network: Learner) -> Look:
+        return Look(two_way(network.expert, held))
+
+    spec = {"kind": KIND, "config": asdict(expert.config)}
+    average = Loop(Job(learner, sampler.draw, loss, spec, sampler.rnd, look), recipe, work).run()
+    assert isinstance(average, Learner)
     return average.expert.eval()
-
-
-def share_of(recipe: ExpertRecipe, step: int, seconds: float) -> float:
-    """Return how much of a training is over."""
-    return max(seconds / (60 * recipe.minutes), step / recipe.steps if recipe.steps else 0.0)
-
-
-@torch.no_grad()
-def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
-    """Move weights and statistics by a share of the way to another module's."""
-    for ours, theirs in zip(slow.state_dict().values(), fast.state_dict().values(), strict=True):
-        if ours.is_floating_point():
-            ours.lerp_(theirs, share)
-        else:
-            ours.copy_(theirs)
 
 
 @torch.no_grad()
 def two_way(expert: Expert, held: list[Utterance], shift: int = 5) -> dict[str, float]:
     """Return how often a window's own sound is nearer than that `shift` frames away, by how many windows are averaged."""
     expert.eval()
+    device = expert.log_scale.device
     right: dict[int, list[Tensor]] = {1: [], 25: [], 50: []}
     for u in held:
-        seen, heard = expert.see(centred(u.mouths, expert.config)[None])[0], expert.hear(u.mel[None])[0]
+        mouths, mel = centred(u.mouths, expert.config), u.mel
+        seen, heard = expert.see(mouths[None].to(device))[0].cpu(), expert.hear(mel[None].to(device))[0].cpu()
         for away in (-shift, shift):
             at = torch.arange(max(0, -away), min(len(seen), len(seen) - away))
             gap = (seen[at] * (heard[at] - heard[at + away])).sum(-1)
@@ -215,16 +196,17 @@ def _tell(facts: Mapping[str, float]) -> None:
 
 
 def main() -> None:
-    """Train: python -m unisync.train.expert DATASET OUT [--minutes N] [--earlier WEIGHTS]."""
+    """Train: python -m unisync.train.expert DATASET WORK OUT [--minutes N] [--earlier WEIGHTS]."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
+    parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=ExpertRecipe.minutes)
     parser.add_argument("--earlier", default="", help="weights to move films into sync by, and to go on from")
     given = parser.parse_args()
     recipe = ExpertRecipe(minutes=given.minutes, earlier=given.earlier)
     try:
-        train_expert(given.dataset, given.out, recipe, ExpertConfig())
+        train_expert(given.dataset, given.work, given.out, recipe, ExpertConfig())
     except UnisyncError as error:
         sys.exit(f"{error}")
 

@@ -217,6 +217,11 @@ class Loop:
         for slow, fast in zip(self.average.parameters(), network.parameters(), strict=True):
             if fast.requires_grad:
                 slow.lerp_(fast, 1 - keep)
+        for kept, now in zip(self.average.buffers(), network.buffers(), strict=True):  # as batch norm's statistics
+            if kept.is_floating_point():
+                kept.lerp_(now, 1 - keep)
+            else:
+                kept.copy_(now)
 
     def _look(self, board: Board) -> None:
         if self.job.look is None or not self.accelerator.is_main_process:

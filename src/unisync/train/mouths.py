@@ -18,6 +18,7 @@ from unisync.nets.expert import RATE as FPS
 from unisync.nets.expert import ROWS_PER_FRAME, ExpertConfig, mouths_of
 from unisync.train.audio import augmented
 from unisync.train.dataset import Canvases, read_samples
+from unisync.train.loop import Batch
 from unisync.types import Sound
 
 MARGIN = 1.25
@@ -32,7 +33,6 @@ class Draw:
     frames: int = 24
     speaker_power: float = 0.5
     """A speaker with twice the time is drawn 2 ** this times as often."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +74,12 @@ def utterance_of(key: str, canvases: Canvases, config: ExpertConfig) -> Utteranc
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """mouths: (B, T, h, w) in [0, 1].  mel: (B, 4 T, 80).  lips: (B, T, 6) standardised."""
-
-    mouths: Tensor
-    mel: Tensor
-    lips: Tensor
-
-
 class Sampler:
     """Draws augmented batches; speakers who talk much are drawn less often than their share."""
 
     def __init__(self, utterances: list[Utterance], draw: Draw, config: ExpertConfig) -> None:
         self.utterances, self.how, self.config = utterances, draw, config
-        self.rnd = random.Random(draw.seed)
+        self.rnd = random.Random(0)
         total: dict[str, int] = {}
         for u in utterances:
             total[u.speaker] = total.get(u.speaker, 0) + len(u)
@@ -97,7 +88,7 @@ class Sampler:
         self.mean, self.std = lips.mean(0), lips.std(0) + 1e-6
 
     def draw(self) -> Batch:
-        """Return the next batch."""
+        """Return the next batch: mouths (B, T, h, w) in [0, 1], mel (B, 4 T, 80), lips (B, T, 6) standardised."""
         mouths, mels, lips = [], [], []
         num = self.how.frames
         for u in self.rnd.choices(self.utterances, self.weights, k=self.how.batch):
@@ -105,7 +96,11 @@ class Sampler:
             mouths.append(u.mouths[start : start + num])
             mels.append(augmented(u.mel[ROWS_PER_FRAME * start : ROWS_PER_FRAME * (start + num)], self.rnd))
             lips.append((u.lips[start : start + num] - self.mean) / self.std)
-        return Batch(augmented_mouths(torch.stack(mouths), self.config), torch.stack(mels), torch.stack(lips))
+        return {
+            "mouths": augmented_mouths(torch.stack(mouths), self.config),
+            "mel": torch.stack(mels),
+            "lips": torch.stack(lips),
+        }
 
 
 def augmented_mouths(mouths: Tensor, config: ExpertConfig) -> Tensor:
