@@ -8,14 +8,14 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unisync.errors import UnisyncError
+from unisync.errors import OptionError, UnisyncError
 from unisync.metrics.expert import KIND, load_expert
 from unisync.nets.expert import Expert, ExpertConfig
 from unisync.nets.weights import save_weights
@@ -51,6 +51,12 @@ class ExpertRecipe(LoopRecipe):
     ema: float = 0.995
     ema_delay: int = 20
     look_every: int = 250
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = ExpertConfig.frames + 2 * self.margin + 1
+        if self.frames < least:
+            raise OptionError(f"frames must be {least} or more for a margin of {self.margin}, not {self.frames}")
 
 
 class Learner(nn.Module):
@@ -137,7 +143,8 @@ def train_expert(dataset: Path, work: Path, out: Path, recipe: ExpertRecipe, con
             f"{recipe.frames} frames or more; both are needed: prepare films with speech."
         )
     trained = fit(train, held, work, recipe, expert)
-    spec = {"kind": KIND, "config": asdict(trained.config), "recipe": asdict(recipe)}
+    told = asdict(replace(recipe, earlier=Path(recipe.earlier).name))
+    spec = {"kind": KIND, "config": asdict(trained.config), "recipe": told}
     if accelerator().is_main_process:
         save_weights(out, {"expert": trained}, spec)
 

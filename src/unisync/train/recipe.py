@@ -15,11 +15,12 @@ from unisync.nets.vae import VaeConfig
 from unisync.options import TrainOptions, suggest
 from unisync.train.audio import AudioRecipe
 from unisync.train.distil import DistilRecipe
+from unisync.train.expert import ExpertRecipe
 from unisync.train.lora import LoraRecipe
 from unisync.train.transformer import TransformerRecipe
 from unisync.train.vae import VaeRecipe
 
-Kind = Literal["embedded", "vae", "audio", "transformer", "distil"]
+Kind = Literal["embedded", "vae", "audio", "transformer", "distil", "expert"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +53,11 @@ class Recipe:
     audio: AudioRecipe = field(default_factory=AudioRecipe)
     transformer: TransformerRecipe = field(default_factory=TransformerRecipe)
     distil: DistilRecipe = field(default_factory=DistilRecipe)
+    expert: ExpertRecipe = field(default_factory=ExpertRecipe)
     lora: LoraRecipe | None = None
 
     def __post_init__(self) -> None:
-        if self.kind == "embedded" and self.lora is not None:
+        if self.kind in ("embedded", "expert") and self.lora is not None:
             raise OptionError("lora changes one network: take kind transformer, distil, vae or audio")
         if not self.out:
             raise OptionError("out is missing: name the file to write")

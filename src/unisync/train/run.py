@@ -17,6 +17,7 @@ from unisync.backbones.mini import KIND, Mini, embedded_weights
 from unisync.errors import OptionError
 from unisync.metrics.expert import load_expert
 from unisync.nets.audio import AudioEncoder
+from unisync.nets.expert import ExpertConfig
 from unisync.nets.transformer import Transformer
 from unisync.nets.vae import FaceVae
 from unisync.nets.weights import fill, read_weights, save_weights
@@ -25,6 +26,7 @@ from unisync.train.checkpoint import signature
 from unisync.train.clips import Clip, Sampler, SamplingRecipe, load_clips, silence_of
 from unisync.train.dataset import Sample, read_rows, read_sample
 from unisync.train.distil import distil_loss
+from unisync.train.expert import train_expert
 from unisync.train.latents import encode_samples
 from unisync.train.loop import Batch, Job, Look, Loop, Terms, accelerator
 from unisync.train.lora import add_lora, lora_spec, save_lora
@@ -62,6 +64,8 @@ class Run:
             self._write_part(self._train(kind), kind, self.out)
         elif kind == "distil":
             self._distil()
+        elif kind == "expert":
+            train_expert(self.dataset, self.work / kind, self.out, self.recipe.expert, ExpertConfig())
         else:
             self._transformer()
         return self.out
