@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 from unisync.mouth import STILL, lip_parameters, neutralised
 from unisync.types import Floats, Pixels, Reference
 
-SEGMENT = 16
+SEGMENT = 8
 """Frames that take their mouths from one run of frames, so that transplanted lips move like lips."""
-LIPS_WEIGHT = 0.5
+LIPS_WEIGHT = 0.3
 """How much farther a pose may be off for lips that differ more, both in canvas sides."""
+FARTHEST = 0.04
+"""Poses farther off than this, in canvas sides, give no mouth: it would not fit."""
 CHOICES = 3
 """One of so many best runs is taken."""
 
 
 def choose_donors(landmarks: Floats, size: int, rnd: random.Random) -> NDArray[np.intp]:
-    """Return for each frame (T,) the frame whose mouth it gets: near in pose, far in lips.
+    """Return for each frame (T,) the frame whose mouth it gets, near in pose and far in lips, or -1 where none is near.
 
     landmarks: (T, 468, 2) canvas px. A run never overlaps the frames it is for by more than half.
     """
@@ -28,7 +30,7 @@ def choose_donors(landmarks: Floats, size: int, rnd: random.Random) -> NDArray[n
     lips = lip_parameters(landmarks, size)
     length = max(1, min(SEGMENT, num // 2))
     steps = np.arange(length)
-    chosen = np.zeros(num, np.intp)
+    chosen = np.full(num, -1, np.intp)
     for start in range(0, num, length):
         own = np.minimum(start + steps, num - 1)
         pose_distance = np.linalg.norm(pose[own, None] - pose[None], axis=-1).mean(-1)
@@ -39,14 +41,19 @@ def choose_donors(landmarks: Floats, size: int, rnd: random.Random) -> NDArray[n
             return chosen
         order = begins[np.argsort(cost[steps, begins[:, None] + steps].mean(1))]
         best = int(order[rnd.randrange(min(CHOICES, len(order)))])
-        chosen[start : start + length] = (best + steps)[: num - start]
+        donors = np.where(pose_distance[steps, best + steps] <= FARTHEST, best + steps, -1)
+        chosen[start : start + length] = donors[: num - start]
     return chosen
 
 
-def transplanted(pixels: Pixels, landmarks: Floats, donors: NDArray[np.intp]) -> Pixels:
-    """Return canvases uint8 (T, S, S, 3) with their donors' mouths, laid on by still points, colour matched."""
-    out = np.empty_like(pixels)
-    for i, donor in enumerate(donors):
+def transplanted(pixels: Pixels, landmarks: Floats, donors: NDArray[np.intp], neutral: Pixels) -> Pixels:
+    """Return canvases uint8 (T, S, S, 3) with their donors' mouths, laid on by still points, colour matched.
+
+    Frames without a donor are taken from `neutral`, canvases of the same shape.
+    """
+    out = neutral.copy()
+    for i in np.flatnonzero(donors >= 0):
+        donor = donors[i]
         reference = Reference(pixels[donor], landmarks[donor])
         out[i] = neutralised(pixels[i : i + 1], landmarks[i : i + 1], reference)[0]
     return out

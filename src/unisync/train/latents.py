@@ -52,7 +52,7 @@ def encode_clip(clip: Canvases, vae: FaceVae, rnd: random.Random) -> dict[str, o
     pixels = np.clip(clip.pixels[span].astype(np.float32) * gain + shift, 0, 255).astype(np.uint8)
     at = choose_reference(landmarks, size)
     neutral = neutralised(pixels, landmarks, Reference(pixels[at], landmarks[at]))
-    other = transplanted(pixels, landmarks, choose_donors(landmarks, size, rnd))
+    other = transplanted(pixels, landmarks, choose_donors(landmarks, size, rnd), neutral)
     pose = draw_pose(landmarks, size)
     masks = torch.from_numpy(np.stack([mouth_mask(points, size) for points in landmarks]))
     mask = flow.latent_mask(masks[None], 1, vae.config.stride)[0, 0].bool()
