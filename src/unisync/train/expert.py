@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -200,23 +198,3 @@ def two_way(expert: Expert, held: list[Utterance], shift: int = 5) -> dict[str, 
 
 def _tell(facts: Mapping[str, float]) -> None:
     print(json.dumps({name: round(value, 3) for name, value in facts.items()}), flush=True)
-
-
-def main() -> None:
-    """Train: python -m unisync.train.expert DATASET WORK OUT [--minutes N] [--earlier WEIGHTS]."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=ExpertRecipe.minutes)
-    parser.add_argument("--earlier", default="", help="weights to move films into sync by, and to go on from")
-    given = parser.parse_args()
-    recipe = ExpertRecipe(minutes=given.minutes, earlier=given.earlier)
-    try:
-        train_expert(given.dataset, given.work, given.out, recipe, ExpertConfig())
-    except UnisyncError as error:
-        sys.exit(f"{error}")
-
-
-if __name__ == "__main__":
-    main()
