@@ -119,6 +119,7 @@ class DubOptions(_Options):
     lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
     steps: int = _option(6, "Denoising steps: more is slower and finer.")
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
+    detail: float = _option(1.0, "How much of the film's fineness painted lips get back; 0 leaves them soft.")
     guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
     seed: int = _option(0, "The same seed gives the same film.")
     source_lips: SourceLips = _option(
@@ -156,6 +157,7 @@ class DubOptions(_Options):
                 raise OptionError("box and plan both say where the faces are: give only one of them")
         _within("steps", self.steps, 1, 1000)
         _within("strength", self.strength, 0, 10)
+        _within("detail", self.detail, 0, 2)
         _within("guidance", self.guidance, 0, 20)
         _within("seed", self.seed, 0, 2**63 - 1)
         _within("start", self.start, 0.01, 1)

@@ -32,6 +32,13 @@ def test_mel_rows_are_hundredths_of_a_second() -> None:
     assert len(mel) == RATE // HOP + 1
 
 
+def test_mel_of_a_long_speech_is_worked_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = Sound(np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1, RATE)
+    whole = log_mel(sound)
+    monkeypatch.setattr("unisync.audio.mel.BLOCK", 7)
+    assert torch.equal(log_mel(sound), whole)
+
+
 def test_mel_finds_the_band_of_a_tone() -> None:
     peaks = [int(log_mel(tone(hz, 0.5))[20].argmax()) for hz in (200, 1000, 4000)]
     assert peaks == sorted(peaks) and len(set(peaks)) == 3

@@ -21,6 +21,8 @@ SILENCE = (np.log(FLOOR) + 6) / 5
 """Value of a normalised mel bin that hears nothing."""
 SPEECH_RMS = 0.06
 MAX_GAIN = 30.0
+BLOCK = 6000
+"""Rows worked out at a time (a minute): a whole film's spectrum at once would take forty times its samples' memory."""
 
 
 def log_mel(sound: Sound) -> Tensor:
@@ -33,8 +35,16 @@ def log_mel(sound: Sound) -> Tensor:
     samples = torch.from_numpy(sound.samples * np.float32(loudness_gain(sound.samples)))
     if len(samples) <= FFT:
         samples = torch.nn.functional.pad(samples, (0, FFT + 1 - len(samples)))
-    spectrum = torch.stft(samples, FFT, HOP, WINDOW, torch.hann_window(WINDOW), return_complex=True).abs() ** 2
-    return (((_filters() @ spectrum).clamp_min(FLOOR).log() + 6) / 5).T.contiguous()
+    num, half = len(samples) // HOP + 1, FFT // 2
+    samples = torch.nn.functional.pad(samples[None], (half, half), mode="reflect")[0]
+    mel = torch.empty(num, BANDS)
+    for start in range(0, num, BLOCK):
+        stop = min(start + BLOCK, num)
+        part = samples[start * HOP : (stop - 1) * HOP + FFT]
+        window = torch.hann_window(WINDOW)
+        spectrum = torch.stft(part, FFT, HOP, WINDOW, window, center=False, return_complex=True).abs() ** 2
+        mel[start:stop] = (((_filters() @ spectrum).clamp_min(FLOOR).log() + 6) / 5).T
+    return mel
 
 
 def loudness_gain(samples: Floats) -> float:
@@ -45,7 +55,8 @@ def loudness_gain(samples: Floats) -> float:
     num = len(samples) // WINDOW
     if num == 0:
         return 1.0
-    energy = np.square(samples[: num * WINDOW].reshape(num, WINDOW), dtype=np.float64).mean(1)
+    parts = samples[: num * WINDOW].reshape(num, WINDOW)
+    energy = np.einsum("ij,ij->i", parts, parts).astype(np.float64) / WINDOW
     active = energy[energy > energy.max() * 1e-3]
     if len(active) == 0:
         return 1.0

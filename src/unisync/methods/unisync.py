@@ -14,6 +14,7 @@ from unisync.audio.encoder import SpeechFeatures, encode_speech
 from unisync.backbones.base import Backbone
 from unisync.mask import mouth_mask
 from unisync.methods.base import Performer, Spec
+from unisync.methods.detail import LipsDetail
 from unisync.methods.pose import draw_pose
 from unisync.mouth import closed, neutralised
 from unisync.nets.transformer import Condition
@@ -51,13 +52,15 @@ class UnisyncPerformer:
     def __init__(self, method: Unisync, name: str) -> None:
         self.method = method
         self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
+        self.detail = LipsDetail(method.options.detail)
 
     def render(self, window: Window) -> Pixels:
-        """Return the window's canvases with the lips of the speech."""
+        """Return the window's canvases with the lips of the speech, as fine as the film's own."""
+        own = window.pixels
         if self.method.options.source_lips == "neutral" and window.reference is not None:
             pixels = neutralised(window.pixels, window.landmarks, closed(window.reference))
             window = replace(window, pixels=pixels)
-        return self.paint(window)
+        return self.detail(self.paint(window), own, window.landmarks)
 
     def paint(self, window: Window) -> Pixels:
         """Return the window's canvases repainted, whatever lips they carry."""
