@@ -1,37 +1,46 @@
-"""Landmarks of a drawn face whose mouth opens by known amounts."""
+"""A real face (it ships in scikit-image) laid where a test wants it, so that the truth is known."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from functools import cache
+
+import cv2
 import numpy as np
+from skimage import data
 
-from unisync.types import NUM_LANDMARKS, Floats
+from unisync.types import ArrayPicture, Floats, Frame, Pixels
 
-SIZE = 64
+FACE = np.array([222.0, 120.0])
+"""The middle of the face in the picture, px; the face is about 90 px wide there."""
 
 
-def face(opening: float = 0.0, shift: float = 0.0) -> Floats:
-    """Return landmarks (468, 2) on a canvas of 64 px with the points that matter in their places."""
-    points = np.full((NUM_LANDMARKS, 2), (0.5, 0.3), np.float32)
-    places = {
-        33: (0.22, 0.12), 133: (0.38, 0.12), 362: (0.62, 0.12), 263: (0.78, 0.12), 168: (0.5, 0.13), 6: (0.5, 0.17),
-        197: (0.5, 0.22), 195: (0.5, 0.26), 5: (0.5, 0.3), 4: (0.5, 0.33), 1: (0.5, 0.35), 2: (0.5, 0.40),
-        98: (0.43, 0.39), 327: (0.57, 0.39), 234: (0.08, 0.2), 454: (0.92, 0.2), 93: (0.09, 0.35), 323: (0.91, 0.35),
-        13: (0.5, 0.56 - opening / 2), 14: (0.5, 0.56 + opening / 2), 82: (0.46, 0.56 - opening / 2),
-        87: (0.46, 0.56 + opening / 2), 312: (0.54, 0.56 - opening / 2), 317: (0.54, 0.56 + opening / 2),
-        78: (0.39, 0.56), 308: (0.61, 0.56), 427: (0.8, 0.5), 426: (0.68, 0.45), 206: (0.32, 0.45), 207: (0.2, 0.5),
-    }  # fmt: skip
-    jaw = (58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288)
-    for i, name in enumerate(jaw):
-        angle = np.pi * i / (len(jaw) - 1)
-        places[name] = (0.5 - 0.38 * np.cos(angle), 0.5 + (0.35 + opening / 2) * np.sin(angle))
-    lips = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-    for i, name in enumerate(lips):
-        angle = 2 * np.pi * i / len(lips)
-        places[name] = (0.5 - 0.15 * np.cos(angle), 0.56 - (0.05 + opening / 2) * np.sin(angle))
-    outline = (10, 338, 297, 332, 284, 251, 389, 356, 361, 132, 127, 162, 21, 54, 103, 67, 109)
-    for i, name in enumerate(outline):
-        angle = np.pi * (0.1 + 0.8 * i / len(outline))
-        places[name] = (0.5 + 0.42 * np.cos(angle), 0.2 - 0.3 * np.sin(angle))
-    for name, (x, y) in places.items():
-        points[name] = ((x + shift) * SIZE - 0.5, y * SIZE - 0.5)
-    return points
+@cache
+def portrait() -> Pixels:
+    return np.ascontiguousarray(data.astronaut())
+
+
+def lay(places: Iterable[tuple[float, float, float]], size: tuple[int, int] = (480, 360)) -> Pixels:
+    """Return a picture (W, H) with the face at each (x, y, zoom), on a soft pattern."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width]
+    picture = np.stack([90 + 30 * np.sin(x / 40), 110 + 20 * np.sin(y / 30), 100 + 20 * np.sin((x + y) / 50)], -1)
+    picture = picture.astype(np.uint8)
+    for x0, y0, zoom in places:
+        matrix = np.array([[zoom, 0, x0 - zoom * FACE[0]], [0, zoom, y0 - zoom * FACE[1]]])
+        face = cv2.warpAffine(portrait(), matrix, size, flags=cv2.INTER_AREA)
+        oval = np.zeros((height, width), np.uint8)
+        cv2.ellipse(oval, (round(x0), round(y0)), (round(75 * zoom), round(100 * zoom)), 0, 0, 360, 255, -1)
+        picture[oval > 0] = face[oval > 0]
+    return picture
+
+
+def frames(pictures: Iterable[Pixels], rate: int = 25) -> Iterator[Frame]:
+    for index, pixels in enumerate(pictures):
+        yield Frame(index, Fraction(index, rate), ArrayPicture(pixels))
+
+
+def middle(landmarks: Floats) -> Floats:
+    """Return the middle of the outer eye corners, (..., 2)."""
+    return (landmarks[..., 33, :] + landmarks[..., 263, :]) / 2

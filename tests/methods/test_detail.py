@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faces import SIZE, face
+from opening import SIZE, face
 from unisync.mask import lips_mask
 from unisync.methods.detail import LipsDetail
 from unisync.types import Floats, Pixels

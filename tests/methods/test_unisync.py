@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from faces import SIZE, face
+from opening import SIZE, face
 from tiny import tiny_weights
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
