@@ -48,6 +48,8 @@ def test_a_file_keeps_to_its_floor(path: Path) -> None:
     if room(path) in ("types", "errors", "options", "registry"):
         assert set(imported(path)) <= set(sys.stdlib_module_names) | {"numpy", "unisync"}
     assert "mediapipe" not in imported(path), "its files are read, it is never imported"
+    if room(path) != "train":
+        assert not {"onnx", "onnxruntime"} & set(imported(path)), "a teacher is heard in training alone"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors import safe_open
+from test_teacher import tiny_teacher
 
 from faces import frames, lay
 from unisync import api
@@ -23,6 +25,7 @@ from unisync.nets.transformer import TransformerConfig
 from unisync.nets.vae import VaeConfig
 from unisync.nets.weights import read_weights
 from unisync.options import DubOptions, PrepareOptions, TrainOptions
+from unisync.train.audio import AudioRecipe
 from unisync.train.recipe import Networks, Recipe, read_recipe
 from unisync.train.run import train_by
 
@@ -86,11 +89,24 @@ def small(path: Path, dataset: Path, work: Path, weights: Path | None = None) ->
         recipe,
         networks=SMALL,
         vae=replace(recipe.vae, batch=2, frames_per_clip=6, **ENDS),
-        audio=replace(recipe.audio, batch=2, min_motion=0.0, **ENDS),
+        audio=small_audio(recipe.audio, work),
         transformer=replace(recipe.transformer, batch=2, frames=5, **ENDS),
         distil=replace(recipe.distil, batch=2, frames=5, **ENDS),
         expert=replace(recipe.expert, batch=2, frames=12, **ENDS),
     )
+
+
+def small_audio(recipe: AudioRecipe, work: Path) -> AudioRecipe:
+    """Return the audio recipe with a tiny teacher, if it has one, and a few seconds of speech."""
+    if recipe.teacher:
+        (work / "speech" / "ann").mkdir(parents=True)
+        samples = np.random.default_rng(0).normal(0, 0.1, 8 * 16000)
+        soundfile.write(work / "speech" / "ann" / "one.flac", samples, 16000)
+        head = replace(recipe.lessons.head, batch=2, widths=(8, 12), **ENDS)
+        lessons = replace(recipe.lessons, batch=3, components=5, head=head)
+        teacher = str(tiny_teacher(work / "teacher.onnx"))
+        recipe = replace(recipe, teacher=teacher, speech=str(work / "speech"), lessons=lessons)
+    return replace(recipe, batch=2, min_motion=0.0, **ENDS)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +169,42 @@ def test_lora_of_the_other_networks(dataset: Path, weights: Path, tmp_path: Path
         dubbed(tmp_path, weights=str(weights), lora=str(out))
 
 
+def test_lessons_are_given_once_and_the_whole_way_takes_the_pupil(dataset: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    recipe = small(ROOT / "recipes" / "audio-taught.toml", dataset, tmp_path)
+    recipe = replace(recipe, work=str(work), out=str(work / "audio.safetensors"))
+    pupil = read_weights(train_by(recipe))[0]
+    (lessons,) = work.glob("lessons-*.pt")
+    made = torch.load(lessons, weights_only=True)
+    assert {name: value.shape[1:] for name, value in made.items()} == {
+        "mel": (300, 80), "features": (150, 5), "lips": (150, 6),
+    }  # fmt: skip
+    spread = made["features"].float().flatten(0, 1)
+    assert (spread.std(0) > 0.3).all() and (spread.std(0) < 3).all()
+    (board,) = work.glob("audio/board/events*")
+    assert all(name in board.read_bytes() for name in (b"train/features", b"train/lips", b"train/truth"))
+    written = lessons.stat().st_mtime_ns
+    (work / "audio.safetensors").unlink()
+    again = read_weights(train_by(recipe))[0]
+    assert lessons.stat().st_mtime_ns == written and all(torch.equal(again[name], pupil[name]) for name in pupil)
+    other = replace(recipe, audio=replace(recipe.audio, lessons=replace(recipe.audio.lessons, layers=(1,))))
+    with pytest.raises(WeightsError, match="another lessons; take another work folder"):
+        train_by(other)
+    whole = small(ROOT / "recipes" / "embedded.toml", dataset, tmp_path / "whole")
+    taken = read_weights(train_by(replace(whole, work=str(work))))[0]
+    assert all(torch.equal(taken[name], pupil[name]) for name in pupil)
+
+
+def test_a_wrong_teacher_is_refused_before_anything_is_trained(dataset: Path, tmp_path: Path) -> None:
+    recipe = small(ROOT / "recipes" / "audio-taught.toml", dataset, tmp_path)
+    wrong = {"teacher": "none.onnx", "speech": str(tmp_path / "none"), "rows": 139}
+    for (name, value), words in zip(wrong.items(), ("none.onnx: the teacher cannot", "no sound", "138"), strict=True):
+        for kind in ("audio", "embedded"):
+            with pytest.raises(OptionError, match=words):
+                train_by(replace(recipe, kind=kind, audio=replace(recipe.audio, **{name: value})))  # type: ignore[arg-type]
+    assert not (tmp_path / "vae").exists() and not (tmp_path / "audio").exists()
+
+
 def test_a_stopped_run_goes_on_and_another_recipe_is_refused(dataset: Path, weights: Path, tmp_path: Path) -> None:
     recipe = small(ROOT / "recipes" / "masked.toml", dataset, tmp_path, weights)
     train_by(recipe)
@@ -183,6 +235,7 @@ def test_a_stopped_run_goes_on_and_another_recipe_is_refused(dataset: Path, weig
         ('kind = "transformer"\nout = "x"\n[transformer.extra]\npixel = -1', "weight of a loss"),
         ('kind = "distil"\nout = "x"\n[distil]\nstudent_steps = 4', "multiple"),
         ('kind = "embedded"\nout = "x"\n[lora]\nrank = 4', "lora changes one network"),
+        ('kind = "audio"\nout = "x"\n[audio]\nspeech = "sounds"', "name the teacher's file"),
         ("kind = ", "is not TOML"),
     ],
 )

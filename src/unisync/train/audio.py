@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unisync.audio.mel import RATE, SILENCE, log_mel
@@ -20,6 +21,46 @@ from unisync.nets.audio import AudioEncoder
 from unisync.train.dataset import Sample
 from unisync.train.loop import Batch, Job, Look, Loop, LoopRecipe, Terms
 from unisync.types import Floats, Sound
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRecipe(LoopRecipe):
+    """How the teacher's features learn to tell lips; each head is at its best early, and that look of it is kept."""
+
+    steps: int = 750
+    look_every: int = 250
+    batch: int = 32
+    rows: int = 96
+    widths: tuple[int, ...] = (192, 256)
+    """Width of each head; what they tell is averaged."""
+    dropout: float = 0.2
+    noise: float = 0.3
+    """Spread of the noise on the features, which are brought to unit variance."""
+    learning_rate: float = 7e-4
+    lowest_rate: float = 0.05
+    warmup: int = 100
+    weight_decay: float = 0.1
+    ema: float = 0.995
+    ema_delay: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LessonsRecipe:
+    """What a teacher passes on: its hidden layers, whitened, and the lips that heads over them tell."""
+
+    layers: tuple[int, ...] = (0, 1)
+    """Which of the teacher's layers are heard, from 0."""
+    components: int = 256
+    """Principal components of the layers that are learnt."""
+    minutes_per_folder: float = 18.0
+    """The sounds of one folder are taken for one voice, and no more than this of it is heard."""
+    batch: int = 20
+    """Taught windows in a batch, beside the clips whose true lips are known."""
+    features_weight: float = 1.0
+    lips_weight: float = 0.7
+    truth_weight: float = 0.5
+    """Weight of the clips' true lips."""
+    head: HeadRecipe = field(default_factory=HeadRecipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +81,26 @@ class AudioRecipe(LoopRecipe):
     """Weight of the absolute error beside the error after each clip's own mean is taken out."""
     min_motion: float = 0.006
     """Clips whose lip opening spreads less than this, in canvas sides, do not speak."""
+    teacher: str = ""
+    """An ONNX file of a Whisper-like encoder to learn from as well; only the training needs it."""
+    speech: str = ""
+    """A folder of more sound files in which someone speaks, for the teacher to comment on."""
+    lessons: LessonsRecipe = field(default_factory=LessonsRecipe)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.speech and not self.teacher:
+            raise OptionError("speech without a face is learnt from by a teacher alone: name the teacher's file")
 
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """mel: float32 (2N, 80).  lips: float32 (N, 6) at 50 a second."""
+    """mel: float32 (2N, 80).  lips: float32 (N, 6) at 50 a second.  samples: int16 at 16 kHz, or empty."""
 
     speaker: str
     mel: Tensor
     lips: Tensor
+    samples: NDArray[np.int16]
 
 
 def train_audio(
@@ -63,11 +115,10 @@ def train_audio(
     if not train:
         raise OptionError("the dataset has no clips whose lips move to a sound: the audio encoder cannot be trained")
     rnd = random.Random()
-    weights = _weights(train)
-    mean, std = net.lip_mean.cpu().clone(), net.lip_std.cpu().clone()
+    weights, units = speaker_weights(train), units_of(net)
 
     def draw() -> Batch:
-        batch = [_sample(u, recipe.rows, (mean, std), rnd) for u in rnd.choices(train, weights, k=recipe.batch)]
+        batch = [draw_sample(u, recipe.rows, units, rnd) for u in rnd.choices(train, weights, k=recipe.batch)]
         mel, truth, valid = (torch.stack(part) for part in zip(*batch, strict=True))
         return {"mel": mel, "truth": truth, "valid": valid}
 
@@ -93,8 +144,12 @@ def measure_lips(net: AudioEncoder, train: list[Utterance]) -> None:
 
 
 def audio_loss(net: AudioEncoder, mel: Tensor, truth: Tensor, valid: Tensor, recipe: AudioRecipe) -> Tensor:
+    """Return the loss of an encoder's lips."""
+    return lips_loss(net(mel)[1].float(), truth, valid, recipe.absolute_weight)
+
+
+def lips_loss(guess: Tensor, truth: Tensor, valid: Tensor, absolute_weight: float) -> Tensor:
     """Return the L1 error of standardised lips, mostly after each clip's mean is taken out."""
-    guess = net(mel)[1].float()
     num = valid.sum(1, keepdim=True)
 
     def centred(a: Tensor) -> Tensor:
@@ -102,7 +157,7 @@ def audio_loss(net: AudioEncoder, mel: Tensor, truth: Tensor, valid: Tensor, rec
 
     moving = ((centred(guess) - centred(truth)).abs() * valid).sum()
     absolute = ((guess - truth).abs() * valid).sum()
-    return (moving + recipe.absolute_weight * absolute) / valid.sum() / truth.shape[-1]
+    return (moving + absolute_weight * absolute) / valid.sum() / truth.shape[-1]
 
 
 def load_utterances(samples: Iterable[Sample], min_motion: float = AudioRecipe.min_motion) -> list[Utterance]:
@@ -117,7 +172,7 @@ def load_utterances(samples: Iterable[Sample], min_motion: float = AudioRecipe.m
         rows = min(int(clip.seconds[-1] * 50) + 1, len(mel) // 2)
         if rows >= 40:
             table = _resampled(lips, clip.seconds, rows)
-            found.append(Utterance(clip.speaker, mel[: 2 * rows], torch.from_numpy(table)))
+            found.append(Utterance(clip.speaker, mel[: 2 * rows], torch.from_numpy(table), clip.samples))
     return found
 
 
@@ -125,12 +180,15 @@ def load_utterances(samples: Iterable[Sample], min_motion: float = AudioRecipe.m
 def correlation(net: AudioEncoder, held: list[Utterance]) -> float:
     """Return the median Pearson correlation of predicted and true lip opening."""
     net.eval()
-    values = []
-    for u in held:
-        guess, truth = _lips_of(net, u)[: len(u.lips), 0], u.lips[:, 0]
-        values.append(float(torch.corrcoef(torch.stack([guess, truth]))[0, 1]))
+    value = median_correlation((_lips_of(net, u) for u in held), held)
     net.train()
-    return float(np.nanmedian(values))
+    return value
+
+
+def median_correlation(guesses: Iterable[Tensor], held: list[Utterance]) -> float:
+    """Return the median Pearson correlation of lip opening; guesses: (N or more, 6) for each utterance."""
+    pairs = [torch.stack([guess[: len(u.lips), 0], u.lips[:, 0]]) for guess, u in zip(guesses, held, strict=True)]
+    return float(np.nanmedian([float(torch.corrcoef(pair)[0, 1]) for pair in pairs]))
 
 
 @torch.no_grad()
@@ -153,26 +211,38 @@ def _resampled(lips: Floats, seconds: np.ndarray, rows: int) -> Floats:
     return np.stack([np.interp(moments, seconds, column) for column in lips.T], axis=1).astype(np.float32)
 
 
-def _weights(utterances: list[Utterance]) -> list[float]:
+def units_of(net: AudioEncoder) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation (6,) of the lips that an encoder tells."""
+    return net.lip_mean.cpu().clone(), net.lip_std.cpu().clone()
+
+
+def speaker_weights(utterances: list[Utterance]) -> list[float]:
+    """Return how often each utterance is drawn: of a speaker with four times the speech, twice as often."""
     total: dict[str, int] = {}
     for u in utterances:
         total[u.speaker] = total.get(u.speaker, 0) + len(u.lips)
     return [len(u.lips) / total[u.speaker] ** 0.5 for u in utterances]
 
 
-def _sample(
-    u: Utterance, rows: int, spread: tuple[Tensor, Tensor], rnd: random.Random
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return augmented mel (2 rows, 80), standardised lips (rows, 6) and validity (rows, 1). spread: mean, deviation."""
-    num = len(u.lips)
-    start = rnd.randint(0, max(0, num - rows))
-    mel, lips = u.mel[2 * start : 2 * (start + rows)], u.lips[start : start + rows]
+def draw_window(
+    u: Utterance, rows: int, units: tuple[Tensor, Tensor], rnd: random.Random
+) -> tuple[int, Tensor, Tensor]:
+    """Return the row where a window begins, its standardised lips (rows, 6) and validity (rows, 1)."""
+    start = rnd.randint(0, max(0, len(u.lips) - rows))
+    lips = u.lips[start : start + rows]
     missing = rows - len(lips)
-    mel = F.pad(mel, (0, 0, 0, 2 * missing), value=SILENCE)
     valid = torch.cat([torch.ones(len(lips), 1), torch.zeros(missing, 1)])
-    mean, std = spread
-    lips = F.pad((lips - mean) / std, (0, 0, 0, missing))
-    return augmented(mel, rnd), lips, valid
+    mean, std = units
+    return start, F.pad((lips - mean) / std, (0, 0, 0, missing)), valid
+
+
+def draw_sample(
+    u: Utterance, rows: int, units: tuple[Tensor, Tensor], rnd: random.Random
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return augmented mel (2 rows, 80), standardised lips (rows, 6) and validity (rows, 1) of a window."""
+    start, lips, valid = draw_window(u, rows, units, rnd)
+    mel = u.mel[2 * start : 2 * (start + rows)]
+    return augmented(F.pad(mel, (0, 0, 0, 2 * rows - len(mel)), value=SILENCE), rnd), lips, valid
 
 
 def augmented(mel: Tensor, rnd: random.Random) -> Tensor:

@@ -33,6 +33,7 @@ from unisync.train.lora import add_lora, lora_spec, save_lora
 from unisync.train.painting import STEPS, Looker
 from unisync.train.recipe import Recipe
 from unisync.train.redub import make_redubs
+from unisync.train.taught import sounds_of, teacher_of, train_taught
 from unisync.train.terms import ExtraLosses
 from unisync.train.transformer import TransformerRecipe, guess_of, velocity_loss
 from unisync.train.vae import measure_latents, stock_of, train_vae
@@ -55,11 +56,15 @@ class Run:
 
     def run(self) -> Path:
         """Do what is not done yet and return the file written. Raises UnisyncError."""
-        if not self.out.absolute().parent.is_dir() or self.out.is_dir():
+        parent = self.out.absolute().parent
+        if not (parent.is_dir() or parent == self.work.absolute()) or self.out.is_dir():
             raise OptionError(f"{self.out}: cannot be written there; name a file in a folder that exists")
         read_rows(self.dataset)  # what would fail after hours fails now
+        kind, audio = self.recipe.kind, self.recipe.audio
+        if audio.teacher and (kind == "audio" or (kind == "embedded" and not self.recipe.go_on)):
+            teacher_of(audio)
+            sounds_of(audio)
         self.work.mkdir(parents=True, exist_ok=True)
-        kind = self.recipe.kind
         if kind == "vae" or kind == "audio":
             self._write_part(self._train(kind), kind, self.out)
         elif kind == "distil":
@@ -131,6 +136,8 @@ class Run:
         train, held = self._utterances("train"), self._utterances("held")
         if self.fresh:
             measure_lips(network, train)
+        if recipe.audio.teacher:
+            return train_taught(network, (train, held), self.work, recipe.audio, spec)
         return train_audio(network, (train, held), folder, recipe.audio, spec)
 
     def _transformer(self) -> None:
