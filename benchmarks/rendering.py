@@ -30,9 +30,9 @@ from unisync.methods.windows import Canvas, stitch, windows
 from unisync.metrics.base import Value
 from unisync.metrics.landmarks import LipCorrelation, opening
 from unisync.metrics.pixels import Flicker, Sharpness
-from unisync.mouth import choose_reference
+from unisync.mouth import choose_mouths, choose_reference, lip_parameters
 from unisync.scan import choose, scan_film
-from unisync.types import Floats, Pixels, Reference, Sound, Track, Window
+from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Track, Window
 
 SCAN_SECONDS = 4.0
 """How far a film is looked at; the reference mouth comes from there."""
@@ -41,11 +41,12 @@ COLUMNS = ("fidelity", "amplitude", "leak", "smallest", "sharpness", "flicker")
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """The first frames of a film's face as one window, and the closed mouth that a method is given."""
+    """The first frames of a film's face as one window, and the mouths that a method is given."""
 
     track: Track
     window: Window
     reference: Reference
+    mouths: Mouths
 
 
 def main() -> None:
@@ -107,7 +108,9 @@ def first_take(path: Path, num: int, size: int, models: FaceModels) -> Take | No
     moments = np.array(seconds[:num]) - seconds[0]
     silence = Sound(np.zeros(0, np.float32), 16000)
     window = Window(track.start, canvases[:num], moments, points[:num], silence)
-    return Take(track, window, Reference(canvases[at], points[at]))
+    lent = choose_mouths(points, size, track.score)
+    mouths = Mouths(canvases[lent], points[lent], lip_parameters(points, size)[lent])
+    return Take(track, window, Reference(canvases[at], points[at]), mouths)
 
 
 def speech_at(place: str) -> Sound:
@@ -122,7 +125,7 @@ def measure(method: Unisync, take: Take, sound: Sound, models: FaceModels) -> di
     """Paint a take and return its figures by column."""
     performer = UnisyncPerformer(method, take.track.name)
     source = take.window
-    cuts = windows(iter(canvases(source)), method.spec, sound, take.reference)
+    cuts = windows(iter(canvases(source)), method.spec, sound, take.reference, take.mouths)
     takes = ((window.start, performer.render(window)) for window in cuts)
     painted = stitch(takes, method.spec.overlap, source.start + len(source))
     made = seen(replace(source, pixels=np.stack([pixels for _, pixels in painted])), models)

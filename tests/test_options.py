@@ -60,7 +60,7 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, text: str | 
         ({"start": 0}, "start must be from 0.01"),
         ({"tau_inj": 1.2}, "tau_inj must be from 0 to 1"),
         ({"codec": "h265"}, "codec must be one of h264, hevc.*did you mean 'h264'"),
-        ({"source_lips": "open"}, "source_lips must be one of neutral, as_is"),
+        ({"source_lips": "open"}, "source_lips must be one of nearest, neutral, as_is"),
         ({"when_longer": "silence"}, "when_longer must be one of cut, loop, bounce, hold, not 'silence'"),
         ({"when_shorter": "bounce"}, "when_shorter must be one of silence, cut, loop, not 'bounce'"),
         ({"when_shorter": "hold"}, "when_shorter must be one of"),

@@ -25,11 +25,11 @@ from unisync.media.sound import Speech, read_sound
 from unisync.media.writer import write_film
 from unisync.methods.base import Method
 from unisync.methods.windows import Canvas, stitch, windows
-from unisync.mouth import choose_reference
+from unisync.mouth import choose_mouths, choose_reference, lip_parameters
 from unisync.options import DubOptions
 from unisync.registry import load
 from unisync.scan import choose, load_plan, scan_film
-from unisync.types import Floats, Frame, OnProgress, Patch, Plan, Progress, Reference, Report, Sound, Track
+from unisync.types import Floats, Frame, Mouths, OnProgress, Patch, Plan, Progress, Reference, Report, Sound, Track
 
 SAME_LENGTH_SECONDS = 0.1
 """Films and speeches that differ by less than this count as equally long."""
@@ -134,13 +134,27 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method) 
             yield Canvas(track.start + i, crop(frame.pixels, matrices[i], size), seconds[i], points[i])
 
     performer = method.begin(track)
-    cuts = windows(prefetch(canvases(), method.spec.length), method.spec, sound, reference)
+    mouths = lend_mouths(film, track, points, (matrices, size)) if method.spec.lends else None
+    cuts = windows(prefetch(canvases(), method.spec.length), method.spec, sound, reference, mouths)
     takes = ((window.start, performer.render(window)) for window in cuts)
     for index, pixels in stitch(takes, method.spec.overlap, track.stop):
         i = index - track.start
         if seen[i] > 0:
             keep = 1 - lips_mask(points[i], size)
             yield Patch(index, pixels, mouth_mask(points[i], size) * seen[i], matrices[i], keep)
+
+
+def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, int]) -> Mouths:
+    """Return canvases of the track whose mouths can be laid on its others; one more reading of its first frames.
+
+    points: (T, 468, 2) canvas px.  place: frame px -> canvas px (T, 2, 3), and the canvas's side.
+    """
+    matrices, size = place
+    at = choose_mouths(points, size, track.score)
+    wanted = frozenset(at.tolist())
+    frames = enumerate(read_frames(film, track.start, track.start + max(wanted) + 1))
+    pixels = np.stack([crop(frame.pixels, matrices[i], size) for i, frame in frames if i in wanted])
+    return Mouths(pixels, points[at], lip_parameters(points, size)[at])
 
 
 def presence(score: Floats) -> Floats:

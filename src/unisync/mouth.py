@@ -1,4 +1,4 @@
-"""The mouth on the canvas: its parameters, and closing it. Geometry on landmarks (468, 2) canvas px only."""
+"""The mouth on the canvas: its parameters, opening and closing it. Geometry on landmarks (468, 2) canvas px only."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ CLOSED = 0.015
 UPPER_SHARE = 0.4
 """How much of the gap the upper lip closes by coming down; the lower lip closes the rest."""
 CLOSED_POSE_WEIGHT = 0.5
+SEALED = 0.004
+"""Lip opening below which nothing is seen between the lips that a warp could widen."""
+STRETCH = 1.6
+NUM_MOUTHS, MOUTH_FRAMES = 48, 750
+"""How many frames of a shot lend their mouths, and how far into it they are looked for (half a minute)."""
 
 
 def lip_parameters(landmarks: Floats, size: int) -> Floats:
@@ -58,30 +63,49 @@ def choose_reference(landmarks: Floats, size: int, score: Floats | None = None) 
     return int(np.argmin(cost))
 
 
+def choose_mouths(landmarks: Floats, size: int, score: Floats) -> NDArray[np.intp]:
+    """Return the frames, in order, whose mouths are lent to others: evenly spread over the first MOUTH_FRAMES.
+
+    landmarks: (T, 468, 2) canvas px.  score: (T,) how sure a face is there; frames under .5 lend only if all are.
+    """
+    sure = np.flatnonzero(score[:MOUTH_FRAMES] >= 0.5)
+    fit = sure if len(sure) else np.arange(min(len(landmarks), MOUTH_FRAMES))
+    return np.unique(fit[np.linspace(0, len(fit) - 1, min(NUM_MOUTHS, len(fit))).astype(np.intp)])
+
+
 def closed(reference: Reference) -> Reference:
     """Return the reference, its lips shut if they are not closed as they are."""
     opening = lip_parameters(reference.landmarks[None], reference.pixels.shape[0])[0, 0]
-    return reference if opening <= CLOSED else shut(reference)
+    return reference if opening <= CLOSED else opened(reference, 0.0)
 
 
-def shut(reference: Reference) -> Reference:
-    """Return the reference with its lips together: what lies between them is folded away, upper lip down, lower lip up.
+def opened(reference: Reference, opening: float) -> Reference:
+    """Return the reference with its lips so far apart, in canvas sides, as far as a warp can; landmarks as they were.
 
-    A smiling still, or a film that never rests, has no frame with closed lips. The skin towards nose and chin stretches.
+    What lies between the lips is squeezed or stretched, to STRETCH of its height at most; closed, it is folded away, the
+    upper lip down and the lower lip up. Skin towards nose and chin follows. Lips that are closed cannot be opened.
     """
     size = reference.pixels.shape[0]
     marks = reference.landmarks
+    own = float(lip_parameters(marks[None], size)[0, 0])
+    if own < SEALED:
+        return reference
+    less = float(np.clip(1 - opening / own, 1 - STRETCH, 1))
     columns = np.arange(size, dtype=np.float32)
     upper = np.interp(columns, marks[list(INNER_UPPER), 0], marks[list(INNER_UPPER), 1])
     lower = np.interp(columns, marks[list(INNER_LOWER), 0], marks[list(INNER_LOWER), 1])
     gap = gaussian_filter1d(np.maximum(lower - upper, 0), size / 100).astype(np.float32)
-    seam = upper + UPPER_SHARE * gap
+    top = upper + UPPER_SHARE * less * gap  # where the inner lips come to lie
+    bottom = upper + gap - (1 - UPPER_SHARE) * less * gap
     rows = np.arange(size, dtype=np.float32)[:, None]
-    above = np.clip((rows - marks[2, 1]) / np.maximum(seam - marks[2, 1], 1), 0, 1)
-    below = np.clip((marks[152, 1] - rows) / np.maximum(marks[152, 1] - seam, 1), 0, 1)
-    shift = np.where(rows < seam, -UPPER_SHARE * above, (1 - UPPER_SHARE) * below) * gap
+    above = np.clip((rows - marks[2, 1]) / np.maximum(top - marks[2, 1], 1), 0, 1)
+    chin = marks[152, 1]
+    below = np.clip((chin - rows) / np.maximum(chin - bottom, 1), 0, 1)
+    between = upper + (rows - top) * gap / np.maximum(bottom - top, 1e-3)
+    lips = np.where(rows < top, rows - UPPER_SHARE * less * gap * above, rows + (1 - UPPER_SHARE) * less * gap * below)
+    source = np.where((rows >= top) & (rows <= bottom), between, lips).astype(np.float32)
     across = np.broadcast_to(columns, (size, size)).astype(np.float32)
-    pixels = cv2.remap(reference.pixels, across, (rows + shift).astype(np.float32), cv2.INTER_LINEAR)
+    pixels = cv2.remap(reference.pixels, across, source, cv2.INTER_LINEAR)
     return Reference(np.asarray(pixels, np.uint8), marks)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args, get_type_hints
 
 from unisync.errors import OptionError
 
-SourceLips = Literal["neutral", "as_is"]
+SourceLips = Literal["nearest", "neutral", "as_is"]
 TaliMode = Literal["index", "sigma"]
 Codec = Literal["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -117,15 +117,19 @@ class DubOptions(_Options):
     method: str = _option("unisync", "What paints the lips; 'echo' paints nothing.")
     weights: str | None = _option(None, "Weights file to use instead of the method's own.")
     lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
-    steps: int = _option(6, "Denoising steps: more is slower and finer.")
+    steps: int = _option(4, "Denoising steps: more is slower and finer.")
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     detail: float = _option(1.0, "How much of the film's fineness painted lips get back; 0 leaves them soft.")
     guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
     seed: int = _option(0, "The same seed gives the same film.")
     source_lips: SourceLips = _option(
-        "neutral", "Close the film's own lips before the method sees them, or show them as they are."
+        "nearest",
+        "What the method paints on: the shot's own mouths that come nearest to the speech, closed lips, or the film as it is.",
     )
-    start: float = _option(0.9, "Noise level at which painting starts, up to 1 (pure noise).")
+    start: float | None = _option(
+        None,
+        "Noise level at which painting starts, up to 1 (pure noise); by itself: lower, the better mouths are found.",
+    )
     shift: float = _option(1.0, "Shift of the noise levels: above 1, more steps at high noise.")
     tau_inj: float = _option(0.8, "Share of the steps that hold all but the mouth to the film (TALI).")
     tali_mode: TaliMode = _option("index", "What tau-inj counts: steps, or the noise level.")
@@ -160,7 +164,8 @@ class DubOptions(_Options):
         _within("detail", self.detail, 0, 2)
         _within("guidance", self.guidance, 0, 20)
         _within("seed", self.seed, 0, 2**63 - 1)
-        _within("start", self.start, 0.01, 1)
+        if self.start is not None:
+            _within("start", self.start, 0.01, 1)
         _within("shift", self.shift, 0.1, 100)
         _within("tau_inj", self.tau_inj, 0, 1)
         _within("seconds", self.seconds, 0.04, 86_400)

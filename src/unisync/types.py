@@ -194,7 +194,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A canvas of the same face with the lips closed.
+    """A canvas of the same face, whose lower face can be laid on others.
 
     pixels: uint8 (S, S, 3).  landmarks: float32 (468, 2) canvas px.
     """
@@ -204,11 +204,31 @@ class Reference:
 
 
 @dataclass(frozen=True, eq=False)
+class Mouths:
+    """Canvases of the same face in the same shot, whose mouths can be laid on others.
+
+    pixels: uint8 (K, S, S, 3).  landmarks: float32 (K, 468, 2) canvas px.
+    lips: float32 (K, 6), their parameters in canvas sides, against the shot's median.
+    """
+
+    pixels: Pixels
+    landmarks: Floats
+    lips: Floats
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Reference:
+        return Reference(self.pixels[index], self.landmarks[index])
+
+
+@dataclass(frozen=True, eq=False)
 class Window:
     """What a method sees: a stretch of aligned canvases and the sound; the same in inference, training and metrics.
 
     pixels: uint8 (T, S, S, 3).  seconds: float64 (T,), each frame's own moment.
     landmarks: float32 (T, 468, 2) canvas px.  sound: the whole speech, 16 kHz.
+    reference: the face with its lips closed.  mouths: the same face with all sorts of lips.
     """
 
     start: int
@@ -217,6 +237,7 @@ class Window:
     landmarks: Floats
     sound: Sound
     reference: Reference | None = None
+    mouths: Mouths | None = None
 
     def __post_init__(self) -> None:
         num, height, width, channels = self.pixels.shape

@@ -14,10 +14,10 @@ from tiny import tiny_weights
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
 from unisync.methods.pose import draw_pose
-from unisync.methods.unisync import SHARED_NOISE, Unisync
+from unisync.methods.unisync import FAR, SHARED_NOISE, Unisync
 from unisync.mouth import choose_reference, closed, lip_parameters, neutralised
 from unisync.options import DubOptions
-from unisync.types import Pixels, Reference, Sound, Track, Window
+from unisync.types import Mouths, Pixels, Reference, Sound, Track, Window
 
 
 def window(num: int = 6, start: int = 0, seed: int = 0) -> Window:
@@ -77,8 +77,16 @@ def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
     given = window()
     scribbled = given.pixels.copy()
     scribbled[1:, 32:40, 26:38] = np.random.default_rng(5).integers(0, 256, (5, 8, 12, 3))
-    other = Window(0, scribbled, given.seconds, given.landmarks, given.sound, given.reference)
-    assert np.array_equal(render(backbone, given), render(backbone, other))
+    for options in ({"source_lips": "neutral"}, {"source_lips": "nearest"}):
+        lent = Mouths(given.pixels[:3], given.landmarks[:3], lip_parameters(given.landmarks, SIZE)[:3])
+        one = Window(0, given.pixels, given.seconds, given.landmarks, given.sound, given.reference, lent)
+        other = Window(0, scribbled, given.seconds, given.landmarks, given.sound, given.reference, lent)
+        assert np.array_equal(render(backbone, one, **options), render(backbone, other, **options))
+
+
+def test_painting_starts_where_it_is_told_or_far_off_without_mouths(backbone: Mini) -> None:
+    assert Unisync(DubOptions(steps=1), backbone).begin(track()).start == FAR
+    assert Unisync(DubOptions(steps=1, start=0.7), backbone).begin(track()).start == 0.7
 
 
 def test_a_reference_that_is_not_closed_is_shut() -> None:

@@ -14,8 +14,8 @@ from unisync.audio.vad import voice_activity
 from unisync.nets.audio import AudioEncoder
 from unisync.types import Sound
 
-CHUNK = 3000
-"""Feature rows encoded at a time (a minute), so that memory stays flat; chunks overlap by the encoder's context."""
+CHUNK = 500
+"""Feature rows encoded at a time (ten seconds), so that memory stays flat; chunks overlap by the encoder's context."""
 FADE_SECONDS = 0.08
 
 

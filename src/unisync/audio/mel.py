@@ -21,8 +21,8 @@ SILENCE = (np.log(FLOOR) + 6) / 5
 """Value of a normalised mel bin that hears nothing."""
 SPEECH_RMS = 0.06
 MAX_GAIN = 30.0
-BLOCK = 6000
-"""Rows worked out at a time (a minute): a whole film's spectrum at once would take forty times its samples' memory."""
+BLOCK = 1000
+"""Rows worked out at a time (ten seconds): a whole film's spectrum at once would take forty times its samples' memory."""
 
 
 def log_mel(sound: Sound) -> Tensor:

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from unisync.face.align import crop
 from unisync.types import Edit, Floats, Frame, Patch
 
+FINE = 0.8
+"""Canvas pixels: what is finer is weak after a canvas smaller than the face."""
+MAX_GAIN = 1.5
+"""How much of it is given back at most, as a share of what is left."""
+
 
 def paste(frame: Frame, patch: Patch) -> Frame:
     """Return `frame` with `patch` on top; the same frame where the patch's mask does not touch it.
@@ -27,7 +32,7 @@ def paste(frame: Frame, patch: Patch) -> Frame:
     goal = (right - left, bottom - top)
     seen = crop(frame.pixels, patch.matrix, size).astype(np.float32)
     change = patch.pixels - patch.keep[..., None] * seen
-    change = _warped(change, matrix, goal)
+    change, echo = _warped(change, matrix, goal), _warped(seen, matrix, goal)
     # linear, since a cubic would leave [0, 1] and reach beyond the mask
     weights = _laid(np.dstack([patch.mask, patch.keep]), matrix, goal, cv2.INTER_LINEAR)
     mask, keep = weights[..., 0], weights[..., 1]
@@ -35,10 +40,33 @@ def paste(frame: Frame, patch: Patch) -> Frame:
     source = frame.pixels[top:bottom, left:right]
     # M (canvas + keep (source - seen)) + (1 - M) source; where M is 0 that is the source to the bit
     was = source.astype(np.float32)
+    change = _refined(change, was, echo, mask, keep, FINE / _scale(patch.matrix))
     lost = cv2.multiply(was, cv2.merge([1 - keep] * 3))
     blended = cv2.add(was, cv2.multiply(cv2.subtract(change, lost), cv2.merge([mask] * 3)))
     pixels = np.asarray(cv2.convertScaleAbs(np.maximum(blended, 0)), np.uint8)
     return frame.edited(Edit(left, top, pixels, np.ascontiguousarray(mask)))
+
+
+def _refined(change: Floats, was: Floats, echo: Floats, mask: Floats, keep: Floats, sigma: float) -> Floats:
+    """Return the change, its lips (keep < 1) as much sharper as the film beside them is than after the canvas alone.
+
+    was: the film there, echo: the same through the canvas and back, both float32 (H, W, 3).  sigma: frame px.
+    """
+    beside = (mask == 1) & (keep == 1)
+    if sigma < FINE or not beside.any() or not (keep < 1).any():
+        return change
+    own, left = (float(np.square(_fine(picture, sigma)[beside]).sum()) for picture in (was, echo))
+    gain = float(np.clip(np.sqrt(own / max(left, 1e-6)) - 1, 0, MAX_GAIN))
+    return np.asarray(change + (gain * (1 - keep))[..., None] * _fine(change, sigma), np.float32)
+
+
+def _fine(picture: Floats, sigma: float) -> Floats:
+    return np.asarray(cv2.subtract(picture, cv2.GaussianBlur(picture, (0, 0), sigma)), np.float32)
+
+
+def _scale(matrix: Floats | NDArray[np.float64]) -> float:
+    """Return canvas pixels per frame pixel."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2].astype(np.float64)))))
 
 
 def _area(mask: Floats, matrix: Floats, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
@@ -57,7 +85,7 @@ def _area(mask: Floats, matrix: Floats, frame: tuple[int, int]) -> tuple[int, in
 
 def _warped(canvas: Floats, matrix: NDArray[np.float64], goal: tuple[int, int]) -> Floats:
     """Return the canvas as it lies in the frame's rectangle, smooth where enlarged, not aliased where shrunk."""
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))  # canvas px per frame px
+    scale = _scale(matrix)
     if scale > 1.25:
         canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.3 * float(np.sqrt(scale**2 - 1))), np.float32)
     if scale < 0.75:  # a cubic resize, then a linear warp: half the cost of a cubic warp

@@ -10,11 +10,15 @@ from unisync.types import Pixels, Track, Window
 
 @dataclass(frozen=True)
 class Spec:
-    """canvas: side in px.  length: frames a window.  overlap: frames that neighbouring windows share, cross-faded."""
+    """canvas: side in px.  length: frames a window.  overlap: frames that neighbouring windows share, cross-faded.
+
+    lends: whether windows come with other mouths of the same shot, for which it is read once more.
+    """
 
     canvas: int
     length: int
     overlap: int
+    lends: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.length:

@@ -15,14 +15,17 @@ from unisync.backbones.base import Backbone
 from unisync.mask import mouth_mask
 from unisync.methods.base import Performer, Spec
 from unisync.methods.detail import LipsDetail
+from unisync.methods.lending import Lender
 from unisync.methods.pose import draw_pose
 from unisync.mouth import closed, neutralised
 from unisync.nets.transformer import Condition
 from unisync.options import DubOptions
 from unisync.registry import load
-from unisync.types import Pixels, Sound, Track, Window
+from unisync.types import Mouths, Pixels, Sound, Track, Window
 
 OVERLAP = 2
+FAR, NEAR = 0.9, 0.5
+"""Where painting starts by itself: from closed lips everything has to be painted, from fitting mouths hardly anything."""
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 
@@ -33,7 +36,8 @@ class Unisync:
     def __init__(self, options: DubOptions, backbone: Backbone | None = None) -> None:
         self.options = options
         self.backbone: Backbone = backbone or load("backbone", "mini").from_options(options)
-        self.spec = Spec(self.backbone.geometry.canvas, self.backbone.geometry.length, OVERLAP)
+        geometry = self.backbone.geometry
+        self.spec = Spec(geometry.canvas, geometry.length, OVERLAP, lends=options.source_lips == "nearest")
         self._heard: dict[int, tuple[Sound, SpeechFeatures]] = {}
 
     def begin(self, track: Track) -> Performer:
@@ -53,14 +57,31 @@ class UnisyncPerformer:
         self.method = method
         self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
         self.detail = LipsDetail(method.options.detail)
+        self.lender: Lender | None = None
+        self.start = FAR if method.options.start is None else method.options.start
 
     def render(self, window: Window) -> Pixels:
         """Return the window's canvases with the lips of the speech, as fine as the film's own."""
         own = window.pixels
-        if self.method.options.source_lips == "neutral" and window.reference is not None:
+        if self.method.options.source_lips == "nearest" and window.mouths is not None:
+            window = replace(window, pixels=self.lent(window, window.mouths))
+        elif self.method.options.source_lips != "as_is" and window.reference is not None:
             pixels = neutralised(window.pixels, window.landmarks, closed(window.reference))
             window = replace(window, pixels=pixels)
         return self.detail(self.paint(window), own, window.landmarks)
+
+    def lent(self, window: Window, mouths: Mouths) -> Pixels:
+        """Return the window's canvases with those of the shot's mouths that come nearest to the speech."""
+        speech, audio = self.method.listen(window.sound), self.method.backbone.audio
+        mean, spread = audio.lip_mean.cpu(), audio.lip_std.cpu()
+        if self.lender is None:
+            self.lender = Lender(mouths, spread.numpy())
+            if self.method.options.start is None:
+                whole = torch.arange(0, window.sound.seconds, 0.04)
+                openings = self.lips(speech, whole)[:, 0] * spread[0] + mean[0]
+                self.start = FAR - (FAR - NEAR) * self.lender.reach(openings.numpy())
+        lips = self.lips(speech, torch.from_numpy(window.seconds).float()) * spread + mean
+        return self.lender.lent(window, lips.numpy())
 
     def paint(self, window: Window) -> Pixels:
         """Return the window's canvases repainted, whatever lips they carry."""
@@ -74,8 +95,8 @@ class UnisyncPerformer:
         generator = torch.Generator().manual_seed(self.seed + window.start)
         injection = flow.Injection(source, mask, options.tau_inj, options.tali_mode)
         velocity = self.velocity(window, source, backbone.encode(draw_pose(window.landmarks, size)))
-        levels = flow.schedule(options.steps, options.shift, options.start)
-        start = flow.progressive_start(source, noise, options.start)
+        levels = flow.schedule(options.steps, options.shift, self.start)
+        start = flow.progressive_start(source, noise, self.start)
         return backbone.decode(flow.sample(velocity, start, levels, injection, generator))
 
     def noise(self, first: int, like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unisync.methods.base import Spec
-from unisync.types import Floats, Pixels, Reference, Sound, Window
+from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,9 @@ class Canvas:
     landmarks: Floats
 
 
-def windows(canvases: Iterator[Canvas], spec: Spec, sound: Sound, reference: Reference | None) -> Iterator[Window]:
+def windows(
+    canvases: Iterator[Canvas], spec: Spec, sound: Sound, reference: Reference | None, mouths: Mouths | None = None
+) -> Iterator[Window]:
     """Yield windows of spec.length frames, neighbours sharing spec.overlap or more; the last ends on the last frame.
 
     A track shorter than a window is continued by going back and forth over its own frames (times go on rising);
@@ -34,12 +36,12 @@ def windows(canvases: Iterator[Canvas], spec: Spec, sound: Sound, reference: Ref
         held.append(canvas)
         seen += 1
         if seen == due:
-            yield _window(list(held), sound, reference)
+            yield _window(list(held), sound, reference, mouths)
             due += spec.length - spec.overlap
     if 0 < seen < spec.length:
-        yield _window(_bounced(list(held), spec.length), sound, reference)
+        yield _window(_bounced(list(held), spec.length), sound, reference, mouths)
     elif seen and seen != due - (spec.length - spec.overlap):
-        yield _window(list(held), sound, reference)
+        yield _window(list(held), sound, reference, mouths)
 
 
 def stitch(takes: Iterator[tuple[int, Pixels]], fade: int, stop: int) -> Iterator[tuple[int, Pixels]]:
@@ -64,7 +66,7 @@ def stitch(takes: Iterator[tuple[int, Pixels]], fade: int, stop: int) -> Iterato
     yield from enumerate(held[: max(0, stop - begun)], begun)
 
 
-def _window(canvases: list[Canvas], sound: Sound, reference: Reference | None) -> Window:
+def _window(canvases: list[Canvas], sound: Sound, reference: Reference | None, mouths: Mouths | None) -> Window:
     return Window(
         start=canvases[0].index,
         pixels=np.stack([c.pixels for c in canvases]),
@@ -72,6 +74,7 @@ def _window(canvases: list[Canvas], sound: Sound, reference: Reference | None) -
         landmarks=np.stack([c.landmarks for c in canvases]),
         sound=sound,
         reference=reference,
+        mouths=mouths,
     )
 
 

@@ -1,0 +1,111 @@
+"""Of a shot's mouths the nearest to the speech is lent, opened as asked, and stays what it was chosen for."""
+
+from __future__ import annotations
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+
+from opening import SIZE, face
+from unisync.methods.lending import Lender, cheapest_path
+from unisync.mouth import INNER_LOWER, INNER_UPPER, choose_mouths, lip_parameters, opened
+from unisync.types import Floats, Mouths, Reference, Sound, Window
+
+OPENINGS = (0.0, 0.05, 0.1, 0.2)
+SPREAD = np.full(6, 0.01, np.float32)
+
+
+def lips(*openings: float) -> Floats:
+    return np.stack([np.array([o, o, 0, 0, 0, 0], np.float32) for o in openings])
+
+
+def canvas(opening: float, value: int = 200) -> Reference:
+    """Return a face of one colour with nothing but black between its lips."""
+    marks = face(opening)
+    for inner, side in ((INNER_UPPER, -1), (INNER_LOWER, 1)):
+        wave = np.sin(np.linspace(0, np.pi, len(inner)))
+        marks[list(inner)] = np.stack([np.linspace(0.39, 0.61, len(inner)), 0.56 + side * opening / 2 * wave], 1) * SIZE
+    pixels = np.full((SIZE, SIZE, 3), value, np.uint8)
+    gap = np.concatenate([marks[list(INNER_UPPER)], marks[list(INNER_LOWER)][::-1]])
+    if opening:
+        cv2.fillPoly(pixels, [np.round(gap).astype(np.int32)], (0, 0, 0))
+    return Reference(pixels, marks)
+
+
+def mouths(shift: float = 0.0) -> Mouths:
+    given = [canvas(opening) for opening in OPENINGS]
+    marks = np.stack([r.landmarks for r in given]) + np.float32(shift * SIZE)
+    return Mouths(np.stack([r.pixels for r in given]), marks, lips(*OPENINGS))
+
+
+def window(start: int = 0, num: int = 4) -> Window:
+    picture = canvas(0.1, 150)
+    pixels, marks = np.stack([picture.pixels] * num), np.stack([picture.landmarks] * num)
+    return Window(start, pixels, np.arange(start, start + num) / 25, marks, Sound(np.zeros(0, np.float32), 16000))
+
+
+def darkness(reference: Reference) -> float:
+    return float((255 - reference.pixels[..., 0].astype(float))[:, SIZE // 2].sum() - 55 * SIZE)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.5])
+def test_lips_are_opened_as_far_as_asked(share: float) -> None:
+    wide = canvas(0.12)
+    own = lip_parameters(wide.landmarks[None], SIZE)[0, 0]
+    assert darkness(opened(wide, share * own)) == pytest.approx(
+        share * darkness(wide), abs=1.5 * 200
+    )  # a pixel and a half
+
+
+def test_lips_close_stretch_so_far_only_and_sealed_ones_stay() -> None:
+    wide = canvas(0.12)
+    assert darkness(opened(wide, 0.0)) < 2 * 200 < 0.25 * darkness(wide)
+    assert np.array_equal(opened(wide, 0.3).pixels, opened(wide, 0.9).pixels)
+    assert np.array_equal(opened(canvas(0.0), 0.1).pixels, canvas(0.0).pixels)
+
+
+def test_mouths_come_from_frames_where_the_face_is_seen() -> None:
+    marks = np.stack([face(0.01 * (i % 5)) for i in range(20)])
+    score = np.where(np.arange(20) < 12, 1.0, 0.1).astype(np.float32)
+    assert choose_mouths(marks, SIZE, score).tolist() == list(range(12))
+    assert len(choose_mouths(np.stack([face()] * 400), SIZE, np.zeros(400, np.float32))) == 48
+
+
+def test_the_nearest_mouth_is_lent() -> None:
+    lender = Lender(mouths(), SPREAD)
+    first, *_, last = lender.choose(window(), lips(0.0, 0.0, 0.19, 0.21))
+    assert (first, last) == (0, 3)
+
+
+def test_what_was_chosen_for_a_frame_stays() -> None:
+    lender = Lender(mouths(), SPREAD)
+    first = lender.choose(window(0), lips(0.0, 0.0, 0.2, 0.2))
+    again = lender.choose(window(2), lips(0.0, 0.0, 0.2, 0.2))
+    assert again[:2] == first[2:]
+
+
+def test_a_mouth_of_another_pose_is_not_lent() -> None:
+    near, far = mouths(), mouths(0.2)
+    both = Mouths(*(np.concatenate([getattr(m, n) for m in (far, near)]) for n in ("pixels", "landmarks", "lips")))
+    assert min(Lender(both, SPREAD).choose(window(), lips(0.0, 0.05, 0.1, 0.2))) >= len(OPENINGS)
+
+
+def test_reach_is_what_the_widest_mouth_can_show() -> None:
+    lender = Lender(mouths(), SPREAD)
+    assert lender.reach(np.array([0.0, 0.1, 0.3])) == pytest.approx(1)
+    assert lender.reach(np.array([0.64])) == pytest.approx(0.5)
+    assert lender.reach(np.zeros(3)) == 0
+
+
+def test_the_cheapest_path_is_the_cheapest_of_all() -> None:
+    rng = np.random.default_rng(0)
+    cost, change = rng.random((5, 3)), rng.random((3, 3))
+
+    def price(path: tuple[int, ...]) -> float:
+        return sum(cost[t, k] for t, k in enumerate(path)) + sum(
+            change[a, b] for a, b in itertools.pairwise((1, *path))
+        )
+
+    assert tuple(cheapest_path(cost, change, 1)) == min(itertools.product(range(3), repeat=5), key=price)
