@@ -51,14 +51,14 @@ def drawn_clips() -> list[Clip]:
         latents, neutral, pose = (draw(num, 4, 8, 8).half() for _ in range(3))
         lips, seconds = draw(num, 6), torch.arange(num).double() / 25
         features = None if i == 2 else draw(80, 16)
-        clips.append(Clip(f"c{i}", latents, neutral, latents, pose, mask, lips, seconds, 3, features, f"s{i}"))
+        clips.append(Clip(f"c{i}", latents, neutral, latents, latents, pose, mask, lips, seconds, 3, features, f"s{i}"))
     return clips
 
 
 def test_the_transformers_first_steps(tmp_path: Path) -> None:
     recipe = TransformerRecipe(
-        steps=8, minutes=0, schedule="constant", precision="fp32", batch=4, frames=4, transplant=0.0, learning_rate=3e-3,
-        warmup=3, log_every=1,
+        steps=8, minutes=0, schedule="constant", precision="fp32", batch=4, frames=4, transplant=0.0, lent=0.0,
+        learning_rate=3e-3, warmup=3, log_every=1,
     )  # fmt: skip
     torch.manual_seed(0)
     audio = AudioEncoder(AudioConfig(width=16))

@@ -27,7 +27,7 @@ from unisync.train.canvases import cut_canvases
 from unisync.train.clips import Sampler, load_clips
 from unisync.train.dataset import Canvases, Sample
 from unisync.train.distil import DistilRecipe, distil_loss, teach
-from unisync.train.donors import FARTHEST, choose_donors, transplanted
+from unisync.train.donors import FARTHEST, choose_donors, lent, transplanted
 from unisync.train.latents import encode_clip, encode_samples
 from unisync.train.painting import velocity_of
 from unisync.train.redub import make_redubs
@@ -43,6 +43,7 @@ from unisync.train.transformer import (
 from unisync.train.vae import VaeRecipe, vae_loss
 
 NUM = 40
+SPREAD = np.array([0.03, 0.03, 0.03, 0.02, 0.03, 0.007], np.float32)
 VAE, SMALL = NETWORKS.vae, NETWORKS.transformer
 
 
@@ -67,8 +68,8 @@ def test_a_film_without_a_face_is_refused(tmp_path: Path) -> None:
 
 
 def test_latents_hold_the_film_with_neutral_and_other_lips_and_its_pose(canvases: Canvases) -> None:
-    data = encode_clip(canvases, FaceVae(VAE), random.Random(0))
-    for name in ("latents", "neutral", "other", "pose"):
+    data = encode_clip(canvases, FaceVae(VAE), SPREAD, random.Random(0))
+    for name in ("latents", "neutral", "other", "lent", "pose"):
         assert data[name].shape == (NUM, 4, 8, 8)  # type: ignore[attr-defined]
     mask = data["mask"]
     assert isinstance(mask, torch.Tensor) and 0.1 < mask.float().mean() < 0.9
@@ -107,13 +108,25 @@ def test_a_transplant_changes_the_mouth_alone(canvases: Canvases) -> None:
     assert choose_donors(canvases.landmarks[:1], 64, random.Random(0)).tolist() == [-1]
 
 
+def test_lent_mouths_are_the_other_halfs(canvases: Canvases) -> None:
+    """Each half gets the other's colour in its mouth, and lips nearer to its own than any frame's at random."""
+    pixels = canvases.pixels.copy()
+    pixels[20:, 36:56, 18:46] = (200, 30, 30)
+    made = lent(pixels, canvases.landmarks, SPREAD, random.Random(0))
+    assert np.array_equal(made[:, :12], pixels[:, :12])
+    red = made[..., 0].astype(int) - made[..., 1]
+    assert red[:20, 42:50, 26:38].mean() > red[20:, 42:50, 26:38].mean() + 40
+    one = lent(pixels[:1], canvases.landmarks[:1], SPREAD, random.Random(0))
+    assert np.array_equal(one, pixels[:1])  # no other half: as it came
+
+
 @pytest.fixture(scope="module")
 def latents(canvases: Canvases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("latents")
-    encode_samples([Sample(key, canvases, {}) for key in ("a", "b")], folder, FaceVae(VAE))
+    encode_samples([Sample(key, canvases, {}) for key in ("a", "b")], folder, FaceVae(VAE), SPREAD)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    encode_samples([Sample("a", canvases, {})], folder, FaceVae(VAE))
+    encode_samples([Sample("a", canvases, {})], folder, FaceVae(VAE), SPREAD)
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}  # what is there is kept
     return folder
 
@@ -128,17 +141,17 @@ def sampler(
 
 
 def test_sources_carry_other_lips_than_targets(latents: Path, tmp_path: Path) -> None:
-    draws, _ = sampler(latents, transplant=0.0, masked=1.0, silent=0.0)
+    draws, _ = sampler(latents, transplant=0.0, lent=0.0, masked=1.0, silent=0.0)
     batch = draws.draw()
     inside = batch["mask"].expand_as(batch["target"]) > 0
     assert not batch["source"][inside].any()
     assert torch.equal(batch["source"][~inside], batch["target"][~inside])
-    draws, _ = sampler(latents, transplant=0.0, masked=0.0, silent=1.0)
+    draws, _ = sampler(latents, transplant=0.0, lent=0.0, masked=0.0, silent=1.0)
     batch = draws.draw()
     assert torch.equal(batch["source"], batch["target"])  # in silence a closed mouth stays as it is
     network = Transformer(SMALL)
     make_redubs(draws.clips, draws.clips, network, 5, tmp_path)
-    draws, _ = sampler(latents, tmp_path, transplant=0.0, masked=0.0, silent=0.0, redub=1.0)
+    draws, _ = sampler(latents, tmp_path, transplant=0.0, lent=0.0, masked=0.0, silent=0.0, redub=1.0)
     for clip in draws.clips:
         assert clip.redub is not None and clip.redub.shape == clip.latents.shape
         outside = ~clip.mask[:, None].expand_as(clip.redub)

@@ -22,11 +22,13 @@ from unisync.types import Sound
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingRecipe(LoopRecipe):
-    """What a sample is made of. Probabilities are per sample; what the source's three leave is neutralised."""
+    """What a sample is made of. Probabilities are per sample; what the source's four leave is neutralised."""
 
     frames: int = 8
     transplant: float = 0.2
     """Source with another moment's mouth, of nearly the same pose."""
+    lent: float = 0.4
+    """Source with another moment's mouth of nearly the same lips, as dubbing lends a shot's own."""
     masked: float = 0.12
     """Source without a mouth; 1 is masked pre-training."""
     redub: float = 0.0
@@ -39,16 +41,16 @@ class SamplingRecipe(LoopRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("transplant", "masked", "redub", "silent", "drop_audio", "drop_lips", "drop_both"):
+        for name in ("transplant", "lent", "masked", "redub", "silent", "drop_audio", "drop_lips", "drop_both"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a probability, from 0 to 1, not {getattr(self, name):g}")
-        if self.transplant + self.masked + self.redub > 1:
-            raise OptionError("transplant, masked and redub are shares of the samples: together at most 1")
+        if self.transplant + self.lent + self.masked + self.redub > 1:
+            raise OptionError("transplant, lent, masked and redub are shares of the samples: together at most 1")
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One film's latents (T, C, h, w): as it is, with neutral lips, with other lips, of its pose, redubbed.
+    """One film's latents (T, C, h, w): as it is, with neutral, other and lent lips, of its pose, redubbed.
 
     mask: (T, h, w) of the mouth.  lips: (T, 6) standardised.  reference: the frame with the most closed lips.
     features: (N, D) of its speech.
@@ -58,6 +60,7 @@ class Clip:
     latents: Tensor
     neutral: Tensor
     other: Tensor
+    lent: Tensor
     pose: Tensor
     mask: Tensor
     lips: Tensor
@@ -88,6 +91,7 @@ def load_clips(folder: Path, audio: AudioEncoder, redubs: Path | None = None, he
                 latents=data["latents"],
                 neutral=data["neutral"],
                 other=data["other"],
+                lent=data["lent"],
                 pose=data["pose"],
                 mask=data["mask"],
                 lips=lips,
@@ -156,16 +160,13 @@ class Sampler:
         if silent:
             lips[:] = clip.lips[clip.reference]
             target = neutral
-        kind = rnd.random()
-        if kind < recipe.masked:
-            source = target * (1 - mask)
-        elif kind < recipe.masked + recipe.transplant:
-            source = target * (1 - mask) + clip.other[span].float() * mask
-        elif kind < recipe.masked + recipe.transplant + recipe.redub:
-            assert clip.redub is not None, "samples of redubs, but none were made"
-            source = target * (1 - mask) + clip.redub[span].float() * mask
-        else:
+        shares = {"masked": recipe.masked, "other": recipe.transplant, "lent": recipe.lent, "redub": recipe.redub}
+        (kind,) = rnd.choices([*shares, "neutral"], [*shares.values(), max(0.0, 1 - sum(shares.values()))])
+        if kind == "neutral":
             source = neutral
+        else:
+            mouth = torch.zeros_like(target) if kind == "masked" else getattr(clip, kind)[span].float()
+            source = target * (1 - mask) + mouth * mask
         tokens = self.config.audio_tokens
         if clip.features is None or silent:
             audio = self.silence.expand(recipe.frames, tokens, -1)

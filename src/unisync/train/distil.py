@@ -27,6 +27,7 @@ class DistilRecipe(SamplingRecipe):
     outside_weight: float = 0.1
     lips_weight: float = 3.0
     transplant: float = 0.0
+    lent: float = 0.0
     masked: float = 0.0
     drop_audio: float = 0.0
     drop_lips: float = 0.0

@@ -1,4 +1,4 @@
-"""Whose mouth to transplant: other words of the same face, spoken in nearly the same pose."""
+"""Whose mouth to transplant: other words of the same face in nearly the same pose, or the same lips of another moment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from unisync.mouth import STILL, lip_parameters, neutralised
-from unisync.types import Floats, Pixels, Reference
+from unisync.methods.lending import Lender
+from unisync.mouth import STILL, choose_mouths, lip_parameters, neutralised
+from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Window
 
 SEGMENT = 8
 """Frames that take their mouths from one run of frames, so that transplanted lips move like lips."""
@@ -18,6 +19,8 @@ FARTHEST = 0.04
 """Poses farther off than this, in canvas sides, give no mouth: it would not fit."""
 CHOICES = 3
 """One of so many best runs is taken."""
+MISS = 0.4
+"""Lent lips are opened up to so much too far or too little, so that a network does not take their word for it."""
 
 
 def choose_donors(landmarks: Floats, size: int, rnd: random.Random) -> NDArray[np.intp]:
@@ -56,4 +59,26 @@ def transplanted(pixels: Pixels, landmarks: Floats, donors: NDArray[np.intp], ne
         donor = donors[i]
         reference = Reference(pixels[donor], landmarks[donor])
         out[i] = neutralised(pixels[i : i + 1], landmarks[i : i + 1], reference)[0]
+    return out
+
+
+def lent(pixels: Pixels, landmarks: Floats, spread: Floats, rnd: random.Random) -> Pixels:
+    """Return canvases uint8 (T, S, S, 3) with lent mouths, as dubbing lends a shot's own; opened up to MISS wrong.
+
+    Each half of the clip is lent the other half's mouths: none its own.  spread: (6,) of the lips, canvas sides.
+    """
+    num, size = len(pixels), pixels.shape[1]
+    lips = lip_parameters(landmarks, size)
+    halves = slice(0, num // 2), slice(num // 2, num)
+    out = pixels.copy()
+    for own, others in (halves, halves[::-1]):
+        if own.start == own.stop or others.start == others.stop:
+            continue
+        at = others.start + choose_mouths(landmarks[others], size, np.ones(others.stop - others.start, np.float32))
+        lender = Lender(Mouths(pixels[at], landmarks[at], lips[at]), spread)
+        seconds, silence = np.arange(own.start, own.stop) / 25, Sound(np.zeros(0, np.float32), 16000)
+        window = Window(own.start, pixels[own], seconds, landmarks[own], silence, None)
+        asked = lips[own].copy()
+        asked[:, :2] *= 1 + rnd.uniform(-MISS, MISS)
+        out[own] = lender.lent(window, asked)
     return out

@@ -1,4 +1,4 @@
-"""Canvases to cached latents: the film as it is, with neutral lips, with other lips, and its pose video.
+"""Canvases to cached latents: the film as it is, with neutral, other and lent lips, and its pose video.
 
 Training then costs no pixels.
 """
@@ -19,16 +19,16 @@ from unisync.methods.pose import draw_pose
 from unisync.mouth import choose_reference, lip_parameters, neutralised
 from unisync.nets.vae import FaceVae
 from unisync.train.dataset import Canvases, Sample
-from unisync.train.donors import choose_donors, transplanted
-from unisync.types import Pixels, Reference
+from unisync.train.donors import choose_donors, lent, transplanted
+from unisync.types import Floats, Pixels, Reference
 
 MAX_FRAMES = 300
 """Longer clips give a stretch of this many frames, so that no face drowns the others."""
 BATCH = 32
 
 
-def encode_samples(samples: Iterable[Sample], out: Path, vae: FaceVae) -> None:
-    """Write OUT/KEY.pt for every sample; what is there already is kept."""
+def encode_samples(samples: Iterable[Sample], out: Path, vae: FaceVae, spread: Floats) -> None:
+    """Write OUT/KEY.pt for every sample; what is there already is kept.  spread: (6,) of the lips, canvas sides."""
     out.mkdir(parents=True, exist_ok=True)
     vae = vae.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for sample in samples:
@@ -36,11 +36,11 @@ def encode_samples(samples: Iterable[Sample], out: Path, vae: FaceVae) -> None:
         if goal.exists():
             continue
         part = goal.with_suffix(".part")
-        torch.save(encode_clip(sample.canvases, vae, random.Random(sample.key)), part)
+        torch.save(encode_clip(sample.canvases, vae, spread, random.Random(sample.key)), part)
         part.replace(goal)
 
 
-def encode_clip(clip: Canvases, vae: FaceVae, rnd: random.Random) -> dict[str, object]:
+def encode_clip(clip: Canvases, vae: FaceVae, spread: Floats, rnd: random.Random) -> dict[str, object]:
     """Return what `unisync.train.clips.load_clips` reads; half the clips mirrored, all slightly recoloured."""
     size = clip.pixels.shape[1]
     first = rnd.randint(0, max(0, len(clip.pixels) - MAX_FRAMES))
@@ -53,12 +53,13 @@ def encode_clip(clip: Canvases, vae: FaceVae, rnd: random.Random) -> dict[str, o
     at = choose_reference(landmarks, size)
     neutral = neutralised(pixels, landmarks, Reference(pixels[at], landmarks[at]))
     other = transplanted(pixels, landmarks, choose_donors(landmarks, size, rnd), neutral)
+    near = lent(pixels, landmarks, spread, rnd)
     pose = draw_pose(landmarks, size)
     masks = torch.from_numpy(np.stack([mouth_mask(points, size) for points in landmarks]))
     mask = flow.latent_mask(masks[None], 1, vae.config.stride)[0, 0].bool()
     if flip:
         # In the mirrored pose the two eyes change their colours: red and green swap.
-        pixels, neutral, other = pixels[:, :, ::-1], neutral[:, :, ::-1], other[:, :, ::-1]
+        pixels, neutral, other, near = (x[:, :, ::-1] for x in (pixels, neutral, other, near))
         pose = pose[:, :, ::-1][..., [1, 0, 2]]
         mask = mask.flip(-1)
     start = round(float(clip.seconds[span][0]) * 16000)
@@ -66,6 +67,7 @@ def encode_clip(clip: Canvases, vae: FaceVae, rnd: random.Random) -> dict[str, o
         "latents": _encoded(vae, pixels),
         "neutral": _encoded(vae, neutral),
         "other": _encoded(vae, other),
+        "lent": _encoded(vae, near),
         "pose": _encoded(vae, pose),
         "mask": mask,
         "lips": torch.from_numpy(lip_parameters(landmarks, size)),

@@ -55,7 +55,7 @@ class Looker:
 
     def __init__(self, clips: list[Clip], sampler: Sampler, vae: FaceVae) -> None:
         kept = SamplingRecipe(
-            steps=1, batch=LOOKS, frames=sampler.recipe.frames, masked=0, transplant=0, silent=0, drop_audio=0,
+            steps=1, batch=LOOKS, frames=sampler.recipe.frames, masked=0, transplant=0, lent=0, silent=0, drop_audio=0,
             drop_lips=0, drop_both=0, lip_noise=0,
         )  # fmt: skip
         with torch.random.fork_rng():

@@ -220,10 +220,9 @@ class Run:
     def _latents(self, part: str) -> Path:
         """Return the folder of a part's latents by this autoencoder: another one's must not be taken for them."""
         out = self.work / f"latents-{signature(self.vae)}" / part
-        rows = self._share(read_rows(self.dataset, part))
-        encode_samples(
-            (read_sample(self.dataset, row) for row in rows if not (out / f"{row.key}.pt").exists()), out, self.vae
-        )
+        rows = [row for row in self._share(read_rows(self.dataset, part)) if not (out / f"{row.key}.pt").exists()]
+        samples = (read_sample(self.dataset, row) for row in rows)
+        encode_samples(samples, out, self.vae, self.audio.lip_std.cpu().numpy())
         self.accelerator.wait_for_everyone()
         return out
 
