@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from footage import dub_options, next_speaker, speakers_of, talking
 from tables import figure, header, line, median
@@ -131,7 +129,7 @@ def measure(method: Unisync, take: Take, sound: Sound, models: FaceModels) -> di
     made = seen(replace(source, pixels=np.stack([pixels for _, pixels in painted])), models)
     source = seen(source, models)
     fidelity, leak, sharpness, flicker = LipCorrelation(), LipCorrelation(), Sharpness(), Flicker()
-    fidelity.add(opening(made), asked(performer, source.seconds, sound))
+    fidelity.add(opening(made), performer.lips_at(sound, source.seconds)[:, 0])
     for metric in (leak, sharpness, flicker):
         metric.update(made, source)
     told = fidelity.compute()
@@ -149,13 +147,6 @@ def canvases(window: Window) -> Iterator[Canvas]:
     """Yield a window's frames one by one, as a method's windows are cut from them."""
     for i in range(len(window)):
         yield Canvas(window.start + i, window.pixels[i], float(window.seconds[i]), window.landmarks[i])
-
-
-def asked(performer: UnisyncPerformer, seconds: NDArray[np.float64], sound: Sound) -> Floats:
-    """Return the lip opening (T,) in canvas sides that is painted at those moments of a speech."""
-    audio = performer.method.backbone.audio
-    lips = performer.lips(performer.method.listen(sound), torch.from_numpy(seconds).float())
-    return np.asarray((lips * audio.lip_std.cpu() + audio.lip_mean.cpu())[:, 0], np.float32)
 
 
 def seen(window: Window, models: FaceModels) -> Window:

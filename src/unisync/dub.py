@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from unisync.errors import OptionError
-from unisync.face.align import canvas_matrices, crop, transform
+from unisync.face.align import canvas_matrices, crop, enlarged, finer, transform
 from unisync.face.paste import paste
 from unisync.mask import lips_mask, mouth_mask
 from unisync.media.encode import EncodeOptions, check_out
@@ -151,10 +151,15 @@ def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, i
     """
     matrices, size = place
     at = choose_mouths(points, size, track.score)
-    wanted = frozenset(at.tolist())
+    wanted, times = frozenset(at.tolist()), finer(matrices)
     frames = enumerate(read_frames(film, track.start, track.start + max(wanted) + 1))
-    pixels = np.stack([crop(frame.pixels, matrices[i], size) for i, frame in frames if i in wanted])
-    return Mouths(pixels, points[at], lip_parameters(points, size)[at])
+    pairs = [
+        [crop(frame.pixels, enlarged(matrices[i], n).astype(np.float32), n * size) for n in (1, times)]
+        for i, frame in frames
+        if i in wanted
+    ]
+    pixels, fine = (np.stack(canvases) for canvases in zip(*pairs, strict=True))
+    return Mouths(pixels, points[at], lip_parameters(points, size)[at], fine if times > 1 else None)
 
 
 def presence(score: Floats) -> Floats:

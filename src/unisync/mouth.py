@@ -86,10 +86,21 @@ def opened(reference: Reference, opening: float) -> Reference:
     upper lip down and the lower lip up. Skin towards nose and chin follows. Lips that are closed cannot be opened.
     """
     size = reference.pixels.shape[0]
-    marks = reference.landmarks
+    rows = opened_rows(reference.landmarks, size, opening)
+    across = np.broadcast_to(np.arange(size, dtype=np.float32), (size, size)).astype(np.float32)
+    pixels = cv2.remap(reference.pixels, across, rows, cv2.INTER_LINEAR)
+    return Reference(np.asarray(pixels, np.uint8), reference.landmarks)
+
+
+def opened_rows(marks: Floats, size: int, opening: float) -> Floats:
+    """Return float32 (S, S): the row of the canvas that each pixel shows once lips are so far apart, by `opened`.
+
+    marks: (468, 2) canvas px.
+    """
+    rows = np.arange(size, dtype=np.float32)[:, None]
     own = float(lip_parameters(marks[None], size)[0, 0])
     if own < SEALED:
-        return reference
+        return np.repeat(rows, size, axis=1)
     less = float(np.clip(1 - opening / own, 1 - STRETCH, 1))
     columns = np.arange(size, dtype=np.float32)
     upper = np.interp(columns, marks[list(INNER_UPPER), 0], marks[list(INNER_UPPER), 1])
@@ -97,16 +108,12 @@ def opened(reference: Reference, opening: float) -> Reference:
     gap = gaussian_filter1d(np.maximum(lower - upper, 0), size / 100).astype(np.float32)
     top = upper + UPPER_SHARE * less * gap  # where the inner lips come to lie
     bottom = upper + gap - (1 - UPPER_SHARE) * less * gap
-    rows = np.arange(size, dtype=np.float32)[:, None]
     above = np.clip((rows - marks[2, 1]) / np.maximum(top - marks[2, 1], 1), 0, 1)
     chin = marks[152, 1]
     below = np.clip((chin - rows) / np.maximum(chin - bottom, 1), 0, 1)
     between = upper + (rows - top) * gap / np.maximum(bottom - top, 1e-3)
     lips = np.where(rows < top, rows - UPPER_SHARE * less * gap * above, rows + (1 - UPPER_SHARE) * less * gap * below)
-    source = np.where((rows >= top) & (rows <= bottom), between, lips).astype(np.float32)
-    across = np.broadcast_to(columns, (size, size)).astype(np.float32)
-    pixels = cv2.remap(reference.pixels, across, source, cv2.INTER_LINEAR)
-    return Reference(np.asarray(pixels, np.uint8), marks)
+    return np.asarray(np.where((rows >= top) & (rows <= bottom), between, lips), np.float32)
 
 
 def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixels:
@@ -117,7 +124,7 @@ def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixe
     size = pixels.shape[1]
     out = np.empty_like(pixels)
     for i, (image, points) in enumerate(zip(pixels, landmarks, strict=True)):
-        matrix = _affine(reference.landmarks[list(STILL)], points[list(STILL)], size)
+        matrix = laid_on(reference.landmarks, points, size)
         donor = cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
         moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
         mask = np.maximum(mouth_mask(points, size), mouth_mask(moved, size))[..., None]
@@ -128,8 +135,12 @@ def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixe
     return out
 
 
-def _affine(source: Floats, goal: Floats, size: int) -> NDArray[np.float64]:
-    """Return the affine (2, 3) from points (N, 2) to points (N, 2), drawn a little towards the identity."""
+def laid_on(marks: Floats, goal: Floats, size: int) -> NDArray[np.float64]:
+    """Return the affine (2, 3) that lays one face on another by what speech moves little, drawn towards the identity.
+
+    marks, goal: (468, 2) canvas px.
+    """
+    source, goal = marks[list(STILL)], goal[list(STILL)]
     a = np.hstack([source / size - 0.5, np.ones((len(source), 1))]).astype(np.float64)
     b = goal / size - 0.5 - a[:, :2]
     pull = np.diag([0.02, 0.02, 0.0]) * len(source)

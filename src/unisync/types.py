@@ -209,11 +209,13 @@ class Mouths:
 
     pixels: uint8 (K, S, S, 3).  landmarks: float32 (K, 468, 2) canvas px.
     lips: float32 (K, 6), their parameters in canvas sides, against the shot's median.
+    fine: uint8 (K, nS, nS, 3), the same canvases n times as large, where the film shows more than they hold.
     """
 
     pixels: Pixels
     landmarks: Floats
     lips: Floats
+    fine: Pixels | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -254,7 +256,7 @@ class Window:
 class Patch:
     """What a method gives back for one frame.
 
-    pixels: uint8 (S, S, 3) canvas.  mask: float32 (S, S) canvas, 0 on the border.
+    pixels: uint8 (S, S, 3) canvas, or (nS, nS, 3), n times enlarged.  mask: float32 (S, S) canvas, 0 on the border.
     matrix: float32 (2, 3), frame px -> canvas px.
     keep: float32 (S, S) canvas, where the film's own fine texture is put back (1) or not (0).
     """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from faces import lay
-from unisync.face.align import crop
+from unisync.face.align import crop, enlarged, finer
 from unisync.face.paste import paste
 from unisync.types import ArrayPicture, Floats, Frame, Patch, Pixels
 
@@ -96,3 +96,26 @@ def test_a_second_face_goes_on_top_of_the_first() -> None:
         made = paste(made, Patch(0, white, disc(), look(x, 180, 120), np.zeros((SIZE, SIZE), np.float32)))
     assert len(made.edits) == 2
     assert (made.pixels[180, [140, 340]] == 255).all()
+
+
+def test_an_enlarged_canvas_shows_what_the_canvas_cannot_hold() -> None:
+    """Fine stripes in the middle arrive; where the film's own texture is kept, the film stays as it is to a level."""
+    picture = np.random.default_rng(0).integers(100, 120, (360, 480, 3)).astype(np.uint8)
+    matrix = look(240, 180, 4 * SIZE)
+    fine = crop(picture, enlarged(matrix, 4).astype(np.float32), 4 * SIZE)
+    soft = np.asarray(
+        cv2.resize(crop(picture, matrix, SIZE), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), np.uint8
+    )
+    soft[100:156, 100:156] = fine[100:156, 100:156]
+    soft[100:156:4, 100:156] = 250
+    keep = np.ones((SIZE, SIZE), np.float32)
+    keep[22:42, 22:42] = 0
+    made = paste(frame(picture), Patch(0, soft, disc(), matrix, keep)).pixels.astype(int)
+    stripes = made[180 - 16 : 180 + 16, 240 - 16 : 240 + 16].mean((1, 2))
+    assert np.ptp(stripes) > 80  # stripes lie half a pixel beside the rows
+    still = np.abs(made - picture)[180 - 60 : 180 - 48, 200:280]
+    assert still.max() <= 2
+
+
+def test_how_much_larger_a_canvas_must_be() -> None:
+    assert [finer(look(0, 0, side)[None]) for side in (40, 80, 100, 159, 170, 400)] == [1, 1, 2, 2, 4, 4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from opening import SIZE, face
 from unisync.methods.lending import Lender, cheapest_path
 from unisync.mouth import INNER_LOWER, INNER_UPPER, choose_mouths, lip_parameters, opened
-from unisync.types import Floats, Mouths, Reference, Sound, Window
+from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Window
 
 OPENINGS = (0.0, 0.05, 0.1, 0.2)
 SPREAD = np.full(6, 0.01, np.float32)
@@ -109,3 +110,32 @@ def test_the_cheapest_path_is_the_cheapest_of_all() -> None:
         )
 
     assert tuple(cheapest_path(cost, change, 1)) == min(itertools.product(range(3), repeat=5), key=price)
+
+
+def striped(reference: Reference, times: int = 1) -> Pixels:
+    """Return the canvas, so many times enlarged, with stripes of one pixel."""
+    pixels = np.kron(reference.pixels, np.ones((times, times, 1), np.uint8)).astype(np.int16)
+    pixels[::2] += 20
+    return np.asarray(np.clip(pixels, 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_painted_lips_take_on_the_texture_of_lent_ones_they_are_like(times: int) -> None:
+    """And of no others; beside the lips nothing changes, and stripes finer than the canvas arrive."""
+    given = [canvas(opening) for opening in OPENINGS]
+    fine = np.stack([striped(r, times) for r in given])
+    pixels = np.stack([cv2.resize(f, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for f in fine])
+    lender = Lender(Mouths(pixels, mouths().landmarks, mouths().lips, fine), SPREAD)
+    asked = lips(0.0, 0.0, 0.0, 0.0)
+    at = replace(window(), landmarks=np.stack([given[0].landmarks] * 4))
+    lent = lender.lent(at, asked)
+    smooth = np.full_like(lent, 150)
+    made = lender.textured(smooth, lent, at, asked)
+    assert made.shape == (4, times * SIZE, times * SIZE, 3)
+    lip = slice(round(0.53 * times * SIZE), round(0.58 * times * SIZE))
+    middle = slice(round(0.45 * times * SIZE), round(0.55 * times * SIZE))
+    assert np.ptp(made[0, lip, middle]) >= 10
+    assert (made[:, : times * SIZE // 3] == 150).all()
+    assert np.ptp(lender.textured(smooth, lent, at, asked, amount=0.0)) == 0
+    far = lender.textured(np.full_like(lent, 60), lent, at, asked)
+    assert np.ptp(far[0, lip, middle]) <= 1

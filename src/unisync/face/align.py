@@ -69,3 +69,20 @@ def crop(pixels: Pixels, matrix: Floats, size: int) -> Pixels:
         matrix = np.hstack([matrix[:, :2] / ratio, shift[:, None]])
     canvas = cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(canvas, np.uint8)
+
+
+def enlarged(matrix: Floats | NDArray[np.float64], times: int) -> NDArray[np.float64]:
+    """Return the matrix (2, 3) of the same canvas with `times` pixels for each one."""
+    larger = matrix.astype(np.float64) * times
+    larger[:, 2] += (times - 1) / 2
+    return larger
+
+
+def finer(matrices: Floats) -> int:
+    """Return how many times a canvas (1, 2 or 4) must be enlarged to hold about what the film shows. matrices: (T, 2, 3)."""
+    return enlargement(float(np.median(np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2]))))))
+
+
+def enlargement(scale: float) -> int:
+    """Return how many times a canvas of so many pixels per frame pixel must be enlarged not to be coarse: 1, 2 or 4."""
+    return 1 if scale >= 0.75 else 2 if scale > 0.4 else 4

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unisync.face.align import crop
+from unisync.face.align import crop, enlarged, enlargement
 from unisync.types import Edit, Floats, Frame, Patch
 
 FINE = 0.8
@@ -31,8 +31,9 @@ def paste(frame: Frame, patch: Patch) -> Frame:
     matrix[:, 2] += matrix[:, :2] @ (left, top)
     goal = (right - left, bottom - top)
     seen = crop(frame.pixels, patch.matrix, size).astype(np.float32)
-    change = patch.pixels - patch.keep[..., None] * seen
-    change, echo = _warped(change, matrix, goal), _warped(seen, matrix, goal)
+    times = len(patch.pixels) // size
+    kept = _enlarged(patch.keep[..., None] * seen, times)
+    change = _warped(patch.pixels - kept, enlarged(matrix, times), goal)
     # linear, since a cubic would leave [0, 1] and reach beyond the mask
     weights = _laid(np.dstack([patch.mask, patch.keep]), matrix, goal, cv2.INTER_LINEAR)
     mask, keep = weights[..., 0], weights[..., 1]
@@ -40,7 +41,8 @@ def paste(frame: Frame, patch: Patch) -> Frame:
     source = frame.pixels[top:bottom, left:right]
     # M (canvas + keep (source - seen)) + (1 - M) source; where M is 0 that is the source to the bit
     was = source.astype(np.float32)
-    change = _refined(change, was, echo, mask, keep, FINE / _scale(patch.matrix))
+    if times == 1:  # an enlarged canvas brings its own texture
+        change = _refined(change, was, _warped(seen, matrix, goal), mask, keep, FINE / _scale(patch.matrix))
     lost = cv2.multiply(was, cv2.merge([1 - keep] * 3))
     blended = cv2.add(was, cv2.multiply(cv2.subtract(change, lost), cv2.merge([mask] * 3)))
     pixels = np.asarray(cv2.convertScaleAbs(np.maximum(blended, 0)), np.uint8)
@@ -88,12 +90,16 @@ def _warped(canvas: Floats, matrix: NDArray[np.float64], goal: tuple[int, int]) 
     scale = _scale(matrix)
     if scale > 1.25:
         canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.3 * float(np.sqrt(scale**2 - 1))), np.float32)
-    if scale < 0.75:  # a cubic resize, then a linear warp: half the cost of a cubic warp
-        times = 2 if scale > 0.4 else 4
-        canvas = np.asarray(cv2.resize(canvas, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.float32)
-        matrix = matrix * times
-        matrix[:, 2] += (times - 1) / 2
+    times = enlargement(scale)
+    if times > 1:  # a cubic resize, then a linear warp: half the cost of a cubic warp
+        canvas, matrix = _enlarged(canvas, times), enlarged(matrix, times)
     return _laid(canvas, matrix, goal, cv2.INTER_CUBIC if 0.75 <= scale <= 1.25 else cv2.INTER_LINEAR)
+
+
+def _enlarged(canvas: Floats, times: int) -> Floats:
+    if times == 1:
+        return canvas
+    return np.asarray(cv2.resize(canvas, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _laid(canvas: Floats, matrix: NDArray[np.float64], goal: tuple[int, int], how: int) -> Floats:

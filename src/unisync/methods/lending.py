@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unisync.mouth import STILL, STRETCH, neutralised, opened
+from unisync.mask import lips_mask
+from unisync.mouth import STILL, STRETCH, laid_on, neutralised, opened, opened_rows
 from unisync.types import Floats, Mouths, Pixels, Window
 
 WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
@@ -13,6 +15,10 @@ WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
 FAR_POSE = 0.03  # canvas sides; costs as much as lips one spread away
 JUMP, MOVE = 1.0, 0.3
 """What it costs to change the mouth between frames: once, and per squared distance of the lips."""
+FINE = 1.5
+"""Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
+ALIKE, ALIKE_SIGMA = 30.0, 2.0
+"""How far painted lips may be from the lent ones, in levels over so many canvas px, and still take on their texture."""
 
 
 class Lender:
@@ -42,6 +48,26 @@ class Lender:
             reference = opened(self.mouths[mouth], float(lips[i, 0]))
             pixels[i] = neutralised(window.pixels[i : i + 1], window.landmarks[i : i + 1], reference)[0]
         return pixels
+
+    def textured(self, painted: Pixels, lent: Pixels, window: Window, lips: Floats, amount: float = 1.0) -> Pixels:
+        """Return painted canvases whose lips have the lent ones' texture where they are like them.
+
+        painted, lent: uint8 (T, S, S, 3).  Returned: uint8 (T, nS, nS, 3), n times enlarged if the mouths are.
+        amount: of the texture, in [0, 1].
+        """
+        fine, size = self.mouths.pixels if self.mouths.fine is None else self.mouths.fine, painted.shape[1]
+        mouths = zip(self.choose(window, lips), window.landmarks, lips[:, 0], painted, lent, strict=True)
+        return np.stack(
+            [
+                _textured(
+                    made,
+                    amount * lips_mask(points, size) * _alike(made, given),
+                    fine[mouth],
+                    _places(self.mouths.landmarks[mouth], points, size, float(opening)),
+                )
+                for mouth, points, opening, made, given in mouths
+            ]
+        )
 
     def choose(self, window: Window, lips: Floats) -> list[int]:
         """Return a mouth for each frame of the window."""
@@ -73,6 +99,52 @@ def cheapest_path(cost: NDArray[np.floating], change: NDArray[np.floating], befo
     for origin in reversed(origins):
         path.append(int(origin[path[-1]]))
     return path[::-1]
+
+
+def _places(marks: Floats, points: Floats, size: int, opening: float) -> Floats:
+    """Return float32 (S, S, 2): where on a mouth's own canvas lies what is lent to each pixel, x and y in canvas px."""
+    back = cv2.invertAffineTransform(laid_on(marks, points, size))
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1)
+    places = np.asarray(grid @ back[:, :2].T + back[:, 2], np.float32)
+    rows = cv2.remap(
+        opened_rows(marks, size, opening),
+        places[..., 0],
+        places[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.dstack([places[..., 0], rows])
+
+
+def _alike(painted: Pixels, lent: Pixels) -> Floats:
+    """Return float32 (S, S) in [0, 1]: how much the two canvases show the same."""
+    apart = np.abs(painted.astype(np.float32) - lent).mean(-1)
+    return np.exp(-np.square(cv2.GaussianBlur(apart, (0, 0), ALIKE_SIGMA) / ALIKE), dtype=np.float32)
+
+
+def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats) -> Pixels:
+    """Return the canvas (S, S, 3) as large as `fine` (nS, nS, 3), with that one's texture.
+
+    weight: (S, S), how much of it is the other's.  places: (S, S, 2), where it is taken from.
+    """
+    times = len(fine) // len(pixels)
+    made = np.asarray(cv2.resize(pixels, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.uint8)
+    rows, columns = np.flatnonzero(weight.any(1)), np.flatnonzero(weight.any(0))
+    if not len(rows):
+        return made
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    goal = (times * (columns[-1] + 1 - columns[0]), times * (rows[-1] + 1 - rows[0]))
+    at = cv2.resize(places[part], goal, interpolation=cv2.INTER_LINEAR) * times + np.float32((times - 1) / 2)
+    lent = cv2.remap(fine, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    inside = tuple(slice(times * axis.start, times * axis.stop) for axis in part)
+    own = made[inside].astype(np.float32)
+    much = cv2.resize(weight[part], goal, interpolation=cv2.INTER_LINEAR)[..., None]
+    made[inside] = np.clip(np.round(own + much * _finer(lent - own, FINE * times)), 0, 255)
+    return np.asarray(made, np.uint8)
+
+
+def _finer(picture: Floats, sigma: float) -> Floats:
+    return np.asarray(picture - cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
 
 
 def _pose(landmarks: Floats, size: int) -> Floats:

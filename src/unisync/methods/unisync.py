@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unisync import flow
@@ -21,7 +22,7 @@ from unisync.mouth import closed, neutralised
 from unisync.nets.transformer import Condition
 from unisync.options import DubOptions
 from unisync.registry import load
-from unisync.types import Mouths, Pixels, Sound, Track, Window
+from unisync.types import Floats, Mouths, Pixels, Sound, Track, Window
 
 OVERLAP = 2
 FAR, NEAR = 0.9, 0.5
@@ -64,24 +65,30 @@ class UnisyncPerformer:
         """Return the window's canvases with the lips of the speech, as fine as the film's own."""
         own = window.pixels
         if self.method.options.source_lips == "nearest" and window.mouths is not None:
-            window = replace(window, pixels=self.lent(window, window.mouths))
-        elif self.method.options.source_lips != "as_is" and window.reference is not None:
+            lender, lips = self.lender_of(window, window.mouths), self.lips_at(window.sound, window.seconds)
+            lent = lender.lent(window, lips)
+            painted = self.detail(self.paint(replace(window, pixels=lent)), own, window.landmarks)
+            return lender.textured(painted, lent, window, lips, min(1.0, self.method.options.detail))
+        if self.method.options.source_lips != "as_is" and window.reference is not None:
             pixels = neutralised(window.pixels, window.landmarks, closed(window.reference))
             window = replace(window, pixels=pixels)
         return self.detail(self.paint(window), own, window.landmarks)
 
-    def lent(self, window: Window, mouths: Mouths) -> Pixels:
-        """Return the window's canvases with those of the shot's mouths that come nearest to the speech."""
-        speech, audio = self.method.listen(window.sound), self.method.backbone.audio
-        mean, spread = audio.lip_mean.cpu(), audio.lip_std.cpu()
+    def lender_of(self, window: Window, mouths: Mouths) -> Lender:
+        """Return who lends this track its mouths; the first time, find where painting starts."""
         if self.lender is None:
-            self.lender = Lender(mouths, spread.numpy())
+            audio = self.method.backbone.audio
+            self.lender = Lender(mouths, audio.lip_std.cpu().numpy())
             if self.method.options.start is None:
-                whole = torch.arange(0, window.sound.seconds, 0.04)
-                openings = self.lips(speech, whole)[:, 0] * spread[0] + mean[0]
-                self.start = FAR - (FAR - NEAR) * self.lender.reach(openings.numpy())
-        lips = self.lips(speech, torch.from_numpy(window.seconds).float()) * spread + mean
-        return self.lender.lent(window, lips.numpy())
+                whole = self.lips_at(window.sound, np.arange(0, window.sound.seconds, 0.04))
+                self.start = FAR - (FAR - NEAR) * self.lender.reach(whole[:, 0])
+        return self.lender
+
+    def lips_at(self, sound: Sound, seconds: NDArray[np.float64]) -> Floats:
+        """Return the lips (T, 6) to paint at moments (T,) of a speech, in canvas sides."""
+        audio = self.method.backbone.audio
+        lips = self.lips(self.method.listen(sound), torch.from_numpy(seconds).float())
+        return np.asarray(lips * audio.lip_std.cpu() + audio.lip_mean.cpu(), np.float32)
 
     def paint(self, window: Window) -> Pixels:
         """Return the window's canvases repainted, whatever lips they carry."""
