@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unisync.face.align import ANCHORS, canvas_matrices, crop, transform
 from unisync.face.detect import overlap
 from unisync.media import Film, probe, read_frames
-from unisync.methods.windows import Canvas
+from unisync.methods.windows import Canvas, window_of
 from unisync.metrics.base import Metric, Value, ratio
 from unisync.metrics.expert import ExpertSync, expert_weights
 from unisync.metrics.landmarks import LipCorrelation
@@ -140,10 +140,10 @@ def pairs(made: Footage, source: Footage, sound: Sound = SILENCE) -> Iterator[tu
                     pixels = crop(frame.pixels, matrix, size)
                     rows.append(Canvas(frame.index, pixels, seconds[i], transform(points, matrix)))
             if made_rows and (landmarks is None or len(made_rows) == LENGTH):
-                yield _window(made_rows, sound), _window(source_rows, SILENCE)
+                yield window_of(made_rows, sound), window_of(source_rows, SILENCE)
                 made_rows, source_rows = [], []
         if made_rows:
-            yield _window(made_rows, sound), _window(source_rows, SILENCE)
+            yield window_of(made_rows, sound), window_of(source_rows, SILENCE)
 
 
 def native_size(track: Track) -> int:
@@ -197,14 +197,3 @@ def _found(tracks: Sequence[Track], like: Track, index: int) -> Floats | None:
     if best is None or overlap(best.boxes[index - best.start], box) < SAME_FACE:
         return None
     return np.asarray(best.landmarks[index - best.start], np.float32)
-
-
-def _window(rows: Sequence[Canvas], sound: Sound) -> Window:
-    """Return consecutive canvases as one window."""
-    return Window(
-        start=rows[0].index,
-        pixels=np.stack([row.pixels for row in rows]),
-        seconds=np.array([row.seconds for row in rows]),
-        landmarks=np.stack([row.landmarks for row in rows]),
-        sound=sound,
-    )

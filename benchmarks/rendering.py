@@ -20,6 +20,7 @@ import numpy as np
 from footage import dub_options, next_speaker, speakers_of, talking
 from tables import figure, header, line, median
 from unisync.backbones.mini import Mini
+from unisync.dub import lend_mouths
 from unisync.face.align import canvas_matrices, crop, transform
 from unisync.face.detect import FaceModels, Roi
 from unisync.media import cut, probe, read_frames, read_sound
@@ -28,7 +29,7 @@ from unisync.methods.windows import Canvas, stitch, windows
 from unisync.metrics.base import Value
 from unisync.metrics.landmarks import LipCorrelation, opening
 from unisync.metrics.pixels import Flicker, Sharpness
-from unisync.mouth import choose_mouths, choose_reference, lip_parameters
+from unisync.mouth import choose_reference
 from unisync.scan import choose, scan_film
 from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Track, Window
 
@@ -106,8 +107,7 @@ def first_take(path: Path, num: int, size: int, models: FaceModels) -> Take | No
     moments = np.array(seconds[:num]) - seconds[0]
     silence = Sound(np.zeros(0, np.float32), 16000)
     window = Window(track.start, canvases[:num], moments, points[:num], silence)
-    lent = choose_mouths(points, size, track.score)
-    mouths = Mouths(canvases[lent], points[lent], lip_parameters(points, size)[lent])
+    mouths = replace(lend_mouths(film, track, points, (matrices, size)), fine=None)  # canvases only
     return Take(track, window, Reference(canvases[at], points[at]), mouths)
 
 

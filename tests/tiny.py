@@ -30,7 +30,7 @@ def tiny_weights(folder: Path, canvas: int = 64, length: int = 6) -> Path:
             if not parameter.any():
                 parameter.normal_(0, 0.1)
     path = folder / "tiny.safetensors"
-    spec = {"kind": KIND, "canvas": canvas, "length": length, "lip_gain": 1.5}
+    spec = {"kind": KIND, "canvas": canvas, "length": length, "steps": 2, "lip_gain": 1.5}
     spec |= {"vae": asdict(vae.config), "audio": asdict(audio.config), "transformer": asdict(transformer.config)}
     save_weights(path, {"vae": vae, "audio": audio, "transformer": transformer}, spec)
     return path

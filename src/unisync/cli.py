@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -24,6 +24,7 @@ from unisync.options import DubOptions, PrepareOptions, ScanOptions, TrainOption
 if TYPE_CHECKING:
     from unisync.types import OnProgress, Progress, Report
 
+Chosen = TypeVar("Chosen", DubOptions, PrepareOptions)
 BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film or a picture.", show_default=False)]
 Speech = Annotated[Path, typer.Argument(metavar="SPEECH", help="Any file with sound, a film too.", show_default=False)]
+Config = Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Read options from a file; flags go before it.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show where an error comes from.")]
 
 
@@ -85,6 +87,11 @@ def _flags(
     return decorate
 
 
+def _chosen(options: type[Chosen], config: Path | None, values: dict[str, Any]) -> Chosen:
+    """Return options by a file, and by flags before it."""
+    return options.from_dict({**(options.read_toml(config) if config else {}), **values})
+
+
 @app.command()
 @_flags(DubOptions)
 def dub(
@@ -92,14 +99,12 @@ def dub(
     speech: Speech,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The film to write.", show_default=False)],
     values: dict[str, Any],
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Read options from a file; flags go before it.")
-    ] = None,
+    config: Config = None,
     verbose: Verbose = False,
 ) -> None:
     """Dub FILM with SPEECH into OUT."""
     with _told(verbose):
-        options = DubOptions.from_dict({**(DubOptions.read_toml(config) if config else {}), **values})
+        options = _chosen(DubOptions, config, values)
         from unisync import api
 
         with _bars() as on_progress:
@@ -147,14 +152,12 @@ def prepare(
         Path, typer.Option("--out", "-o", metavar="DATASET", help="The folder to write.", show_default=False)
     ],
     values: dict[str, Any],
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Read options from a file; flags go before it.")
-    ] = None,
+    config: Config = None,
     verbose: Verbose = False,
 ) -> None:
     """Make a dataset from the films in FOLDER, or go on."""
     with _told(verbose):
-        options = PrepareOptions.from_dict({**(PrepareOptions.read_toml(config) if config else {}), **values})
+        options = _chosen(PrepareOptions, config, values)
         from unisync import api
 
         with _bars() as on_progress:

@@ -67,7 +67,7 @@ def dub_film(film: Path, speech: Path, out: Path, options: DubOptions, on_progre
         skipped=skipped(plan, chosen),
         seconds_per_second=spent / max(float(source.duration), 1e-6),
         warnings=warnings,
-        facts={"method": options.method, "seed": options.seed, "steps": options.steps},
+        facts={"method": options.method, "seed": options.seed, **method.spec.facts},
     )
 
 

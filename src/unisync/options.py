@@ -117,7 +117,7 @@ class DubOptions(_Options):
     method: str = _option("unisync", "What paints the lips; 'echo' paints nothing.")
     weights: str | None = _option(None, "Weights file to use instead of the method's own.")
     lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
-    steps: int = _option(4, "Denoising steps: more is slower and finer.")
+    steps: int | None = _option(None, "Denoising steps; as many as the weights are meant for if not said.")
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     detail: float = _option(1.0, "How much of the film's fineness painted lips get back; 0 leaves them soft.")
     guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
@@ -159,7 +159,8 @@ class DubOptions(_Options):
                 raise OptionError("face and box both say which face: give only one of them")
             if self.plan is not None:
                 raise OptionError("box and plan both say where the faces are: give only one of them")
-        _within("steps", self.steps, 1, 1000)
+        if self.steps is not None:
+            _within("steps", self.steps, 1, 1000)
         _within("strength", self.strength, 0, 10)
         _within("detail", self.detail, 0, 2)
         _within("guidance", self.guidance, 0, 20)

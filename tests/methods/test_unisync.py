@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from tiny import tiny_weights
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
 from unisync.methods.pose import draw_pose
-from unisync.methods.unisync import FAR, SHARED_NOISE, Unisync
+from unisync.methods.unisync import FAR, NEAR, SHARED_NOISE, Unisync, UnisyncPerformer
 from unisync.mouth import choose_reference, closed, lip_parameters, neutralised
 from unisync.options import DubOptions
 from unisync.types import Mouths, Pixels, Reference, Sound, Track, Window
@@ -84,9 +85,32 @@ def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
         assert np.array_equal(render(backbone, one, **options), render(backbone, other, **options))
 
 
-def test_painting_starts_where_it_is_told_or_far_off_without_mouths(backbone: Mini) -> None:
-    assert Unisync(DubOptions(steps=1), backbone).begin(track()).start == FAR
-    assert Unisync(DubOptions(steps=1, start=0.7), backbone).begin(track()).start == 0.7
+@pytest.mark.parametrize(
+    ("asked", "options", "start"),
+    [(0.01, {}, NEAR), (0.16, {}, (FAR + NEAR) / 2), (50.0, {}, FAR), (0.01, {"start": 0.7}, 0.7)],
+)
+def test_painting_starts_as_far_off_as_mouths_fall_short(
+    backbone: Mini, monkeypatch: pytest.MonkeyPatch, asked: float, options: dict[str, float], start: float
+) -> None:
+    """The shot's widest mouth opens by .05 and can be stretched to .08 of the canvas."""
+    given = window()
+    lent = Mouths(given.pixels, given.landmarks, np.full((6, 6), 0.05, np.float32))
+    audio = backbone.audio
+    lips = (torch.full((1, 6), asked) - audio.lip_mean) / audio.lip_std
+    monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments: lips.repeat(len(moments), 1))
+    performer = Unisync(DubOptions.from_dict(options), backbone).begin(track())
+    assert performer.start == options.get("start", FAR)
+    performer.render(replace(given, mouths=lent))
+    assert performer.start == pytest.approx(start, abs=0.01)
+
+
+def test_steps_are_as_said_or_as_the_weights_are_meant_for(backbone: Mini, monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, steps in ((None, 2), (5, 5)):
+        calls: list[float] = []
+        monkeypatch.setattr(backbone, "velocity", lambda z, sigma, _, calls=calls: calls.append(sigma) or z)
+        method = Unisync(DubOptions(steps=said), backbone)
+        method.begin(track()).render(window())
+        assert len(calls) == steps == method.spec.facts["steps"]
 
 
 def test_a_reference_that_is_not_closed_is_shut() -> None:

@@ -37,11 +37,10 @@ def log_mel(sound: Sound) -> Tensor:
         samples = torch.nn.functional.pad(samples, (0, FFT + 1 - len(samples)))
     num, half = len(samples) // HOP + 1, FFT // 2
     samples = torch.nn.functional.pad(samples[None], (half, half), mode="reflect")[0]
-    mel = torch.empty(num, BANDS)
+    mel, window = torch.empty(num, BANDS), torch.hann_window(WINDOW)
     for start in range(0, num, BLOCK):
         stop = min(start + BLOCK, num)
         part = samples[start * HOP : (stop - 1) * HOP + FFT]
-        window = torch.hann_window(WINDOW)
         spectrum = torch.stft(part, FFT, HOP, WINDOW, window, center=False, return_complex=True).abs() ** 2
         mel[start:stop] = (((_filters() @ spectrum).clamp_min(FLOOR).log() + 6) / 5).T
     return mel

@@ -39,6 +39,10 @@ class Backbone(Protocol):
     def lip_gain(self) -> float:
         """How much the regressed lip parameters must be spread to move as much as real lips do."""
 
+    @property
+    def steps(self) -> int:
+        """How many denoising steps these weights are meant for."""
+
     def encode(self, pixels: Pixels) -> Tensor:
         """Return latents (1, C, F', h, w) of canvases uint8 (F, S, S, 3)."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from unisync.types import Pixels, Track, Window
 
@@ -13,12 +14,14 @@ class Spec:
     """canvas: side in px.  length: frames a window.  overlap: frames that neighbouring windows share, cross-faded.
 
     lends: whether windows come with other mouths of the same shot, for which it is read once more.
+    facts: what the report says of the method, plain numbers and words.
     """
 
     canvas: int
     length: int
     overlap: int
     lends: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.length:
@@ -29,7 +32,7 @@ class Performer(Protocol):
     """One track's painter; what must be remembered between windows lives here."""
 
     def render(self, window: Window) -> Pixels:
-        """Return canvases uint8 (T, S, S, 3), the window's with new lips."""
+        """Return canvases uint8 (T, S, S, 3), or (T, nS, nS, 3), n times enlarged: the window's with new lips."""
 
 
 class Method(Protocol):

@@ -38,7 +38,9 @@ class Unisync:
         self.options = options
         self.backbone: Backbone = backbone or load("backbone", "mini").from_options(options)
         geometry = self.backbone.geometry
-        self.spec = Spec(geometry.canvas, geometry.length, OVERLAP, lends=options.source_lips == "nearest")
+        self.steps = options.steps or self.backbone.steps
+        lends, facts = options.source_lips == "nearest", {"steps": self.steps}
+        self.spec = Spec(geometry.canvas, geometry.length, OVERLAP, lends, facts)
         self._heard: dict[int, tuple[Sound, SpeechFeatures]] = {}
 
     def begin(self, track: Track) -> Performer:
@@ -102,7 +104,7 @@ class UnisyncPerformer:
         generator = torch.Generator().manual_seed(self.seed + window.start)
         injection = flow.Injection(source, mask, options.tau_inj, options.tali_mode)
         velocity = self.velocity(window, source, backbone.encode(draw_pose(window.landmarks, size)))
-        levels = flow.schedule(options.steps, options.shift, self.start)
+        levels = flow.schedule(self.method.steps, options.shift, self.start)
         start = flow.progressive_start(source, noise, self.start)
         return backbone.decode(flow.sample(velocity, start, levels, injection, generator))
 

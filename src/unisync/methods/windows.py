@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +36,27 @@ def windows(
         held.append(canvas)
         seen += 1
         if seen == due:
-            yield _window(list(held), sound, reference, mouths)
+            yield window_of(list(held), sound, reference, mouths)
             due += spec.length - spec.overlap
     if 0 < seen < spec.length:
-        yield _window(_bounced(list(held), spec.length), sound, reference, mouths)
+        yield window_of(_bounced(list(held), spec.length), sound, reference, mouths)
     elif seen and seen != due - (spec.length - spec.overlap):
-        yield _window(list(held), sound, reference, mouths)
+        yield window_of(list(held), sound, reference, mouths)
+
+
+def window_of(
+    canvases: Sequence[Canvas], sound: Sound, reference: Reference | None = None, mouths: Mouths | None = None
+) -> Window:
+    """Return consecutive canvases as one window."""
+    return Window(
+        start=canvases[0].index,
+        pixels=np.stack([c.pixels for c in canvases]),
+        seconds=np.array([c.seconds for c in canvases]),
+        landmarks=np.stack([c.landmarks for c in canvases]),
+        sound=sound,
+        reference=reference,
+        mouths=mouths,
+    )
 
 
 def stitch(takes: Iterator[tuple[int, Pixels]], fade: int, stop: int) -> Iterator[tuple[int, Pixels]]:
@@ -64,18 +79,6 @@ def stitch(takes: Iterator[tuple[int, Pixels]], fade: int, stop: int) -> Iterato
         yield from enumerate(mixed.round().astype(np.uint8), begun + len(held) - num)
         begun, held = start + shared, faces[shared:]
     yield from enumerate(held[: max(0, stop - begun)], begun)
-
-
-def _window(canvases: list[Canvas], sound: Sound, reference: Reference | None, mouths: Mouths | None) -> Window:
-    return Window(
-        start=canvases[0].index,
-        pixels=np.stack([c.pixels for c in canvases]),
-        seconds=np.array([c.seconds for c in canvases]),
-        landmarks=np.stack([c.landmarks for c in canvases]),
-        sound=sound,
-        reference=reference,
-        mouths=mouths,
-    )
 
 
 def _bounced(canvases: list[Canvas], length: int) -> list[Canvas]:

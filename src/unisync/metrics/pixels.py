@@ -26,6 +26,12 @@ def rim_region(landmarks: Floats, size: int) -> Region:
     return (mask > 0) & (mask < 1)
 
 
+def free_region(landmarks: Floats, size: int) -> Region:
+    """Return where no mask lies, nor within two pixels of one, since canvases are interpolated, bool (size, size)."""
+    touched = (mouth_mask(landmarks, size) > 0).astype(np.uint8)
+    return np.asarray(cv2.dilate(touched, np.ones((5, 5), np.uint8)) == 0)
+
+
 class _Detail:
     """Variance of the luma's Laplacian in a region of the source's face, as a share of the source's own."""
 
@@ -91,6 +97,9 @@ class Flicker:
 class _Likeness:
     """Peak signal-to-noise ratio over chosen pixels, and the largest error there."""
 
+    name: str
+    region: Callable[[Floats, int], Region]
+
     def __init__(self) -> None:
         self._squares, self._num, self.worst = 0, 0, 0
 
@@ -100,6 +109,12 @@ class _Likeness:
         self._squares += int((gap * gap).sum())
         self._num += gap.size
         self.worst = max(self.worst, int(gap.max(initial=0)))
+
+    def update(self, made: Window, truth: Window | None = None) -> None:
+        """Take a stretch on canvases, in each of them the pixels of its region."""
+        truth = beside(made, truth, self.name)
+        for new, old, points in zip(made.pixels, truth.pixels, truth.landmarks, strict=True):
+            self.add(new, old, type(self).region(points, new.shape[0]))
 
     def psnr(self) -> Value:
         """Return the ratio in dB."""
@@ -114,13 +129,7 @@ class OutsideMask(_Likeness):
     name = "outside_mask"
     unit = "dB"
     better: Better = "higher"
-
-    def update(self, made: Window, truth: Window | None = None) -> None:
-        """Take a stretch on canvases; two pixels beyond the mask are left out, since canvases are interpolated."""
-        truth = beside(made, truth, self.name)
-        for new, old, points in zip(made.pixels, truth.pixels, truth.landmarks, strict=True):
-            touched = (mouth_mask(points, new.shape[0]) > 0).astype(np.uint8)
-            self.add(new, old, cv2.dilate(touched, np.ones((5, 5), np.uint8)) == 0)
+    region = staticmethod(free_region)
 
     def compute(self) -> dict[str, Value]:
         return {self.name: self.psnr(), "outside_worst": float(self.worst) if self._num else NOTHING_SEEN}
@@ -132,11 +141,7 @@ class MouthLikeness(_Likeness):
     name = "mouth_likeness"
     unit = "dB"
     better: Better = "higher"
-
-    def update(self, made: Window, truth: Window | None = None) -> None:
-        truth = beside(made, truth, self.name)
-        for new, old, points in zip(made.pixels, truth.pixels, truth.landmarks, strict=True):
-            self.add(new, old, lips_region(points, new.shape[0]))
+    region = staticmethod(lips_region)
 
     def compute(self) -> dict[str, Value]:
         return {self.name: self.psnr()}

@@ -15,7 +15,7 @@ from unisync.train.clips import Clip, Sampler, SamplingRecipe
 from unisync.train.loop import Batch, Look
 from unisync.train.transformer import TransformerRecipe, condition_of, loss_of
 
-STEPS, START, INJECTION = 6, 0.9, 0.8
+STEPS, START, INJECTION = 4, 0.9, 0.8
 """Steps, first level and share of steps with injection, as `dub` has them by default."""
 LOOKS = 8
 """Held-out samples that are looked at; half of them are drawn."""
