@@ -30,12 +30,12 @@ from unisync.face.paste import paste
 from unisync.media import EncodeOptions, cut, probe, read_frames, read_sound, write_film
 from unisync.methods.base import Method
 from unisync.methods.echo import Echo
-from unisync.methods.unisync import Unisync
+from unisync.methods.unisync import Unisync, UnisyncPerformer
 from unisync.metrics.base import Value
 from unisync.metrics.expert import expert_weights
 from unisync.nets.transformer import Condition
 from unisync.options import DubOptions
-from unisync.types import Frame, Pixels, Sound
+from unisync.types import Frame, Pixels, Sound, Track, Window
 
 Paint = Literal["copy", "echo", "soft", "hard"]
 Protocol = Literal["self", "cross"]
@@ -60,14 +60,32 @@ class Row:
     """A way of painting. hard: the mask is cut off at one half instead of fading (no Gaussian compositing)."""
 
     paint: Paint = "soft"
+    performer: type[UnisyncPerformer] = UnisyncPerformer
     pose: bool = True
     changes: dict[str, Any] = field(default_factory=dict)
+
+
+class Unpainted(UnisyncPerformer):
+    """The method without its network: the source that it would have painted on."""
+
+    def paint(self, window: Window) -> Pixels:
+        return window.pixels
+
+
+class Masked(UnisyncPerformer):
+    """The method as inpainting: the mouth is cut out of the source's latents."""
+
+    def source(self, window: Window, mask: Tensor) -> Tensor:
+        return super().source(window, mask) * (1 - mask)
 
 
 ROWS: dict[str, Row] = {
     "copy of the source": Row("copy"),
     "source through the canvas": Row("echo"),
     "embedded, as shipped": Row(),
+    "nothing painted on the nearest mouths": Row(performer=Unpainted),
+    "closed lips for the nearest mouths": Row(changes={"source_lips": "neutral"}),
+    "masked source": Row(performer=Masked, changes={"source_lips": "as_is", "start": 1.0}),
     "without PAFS": Row(pose=False),
     "without TALI": Row(changes={"tau_inj": 0.0}),
     "without Gaussian compositing": Row("hard"),
@@ -91,8 +109,21 @@ class Trial:
         row, options = ROWS[self.row], asdict(self.options)
         weights = digest(Path(options.pop("weights") or embedded_weights()))
         expert = digest(expert_weights()) if expert_weights().is_file() else None
-        what = [self.clip.name, self.speech.name, self.seconds, row.paint, row.pose, options | row.changes]
-        return hashlib.sha256(json.dumps([*what, weights, expert], sort_keys=True).encode()).hexdigest()[:16]
+        way = [row.paint, row.performer.__name__, row.pose, options | row.changes]
+        return hashlib.sha256(
+            json.dumps([self.clip.name, self.speech.name, self.seconds, *way, weights, expert], sort_keys=True).encode()
+        ).hexdigest()[:16]
+
+
+class Painter(Unisync):
+    """The method with another performer."""
+
+    def __init__(self, performer: type[UnisyncPerformer], options: DubOptions, backbone: Mini) -> None:
+        super().__init__(options, backbone)
+        self.performer = performer
+
+    def begin(self, track: Track) -> UnisyncPerformer:
+        return self.performer(self, track.name)
 
 
 class Poseless(Mini):
@@ -158,7 +189,7 @@ def method_of(row: str, options: DubOptions) -> Method:
     if way.paint == "echo":
         return Echo(options)
     backbone = Mini if way.pose else Poseless
-    return Unisync(replace(options, **way.changes), backbone.from_options(options))
+    return Painter(way.performer, replace(options, **way.changes), backbone.from_options(options))
 
 
 def carry_out(trial: Trial, sheets: Path | None) -> dict[str, Value]:

@@ -10,12 +10,14 @@ import torch
 
 from faces import portrait
 from unisync.backbones.mini import Mini, embedded_weights
+from unisync.demo import demo_speech
 from unisync.face.align import canvas_matrices, crop, transform
 from unisync.face.detect import FaceModels, roi_from_detection, roi_from_landmarks
+from unisync.media import read_sound
 from unisync.methods.unisync import Unisync, UnisyncPerformer
 from unisync.mouth import lip_parameters
 from unisync.options import DubOptions
-from unisync.types import Pixels, Reference, Sound, Track, Window
+from unisync.types import Pixels, Reference, Track, Window
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +46,14 @@ def test_lips_open_and_close_as_told(shipped: Mini, monkeypatch: pytest.MonkeyPa
     window, models = astronaut()
     method = Unisync(DubOptions(threads=1), shipped)
     openings = []
-    for told in (0.0, 5.0):
+    for told in (0.0, 3.0):
         lips = shipped.closed_lips().expand(len(window), -1).clone()
         lips[:, :2] = told
         monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments, lips=lips: lips)
         made = method.begin(track(window)).render(window)
         openings.append(np.median([opening(models, image) for image in made]))
-    assert openings[1] - openings[0] > 0.012
-    assert openings[0] < 0.035  # the smile itself opens by .063
+    assert openings[1] - openings[0] > 0.020
+    assert openings[0] < 0.030  # the smile itself opens by .063
 
 
 def astronaut() -> tuple[Window, FaceModels]:
@@ -62,7 +64,7 @@ def astronaut() -> tuple[Window, FaceModels]:
     (matrix,) = canvas_matrices(landmarks[None], 128, [0.0])
     canvas, points = crop(picture, matrix, 128), transform(landmarks, matrix)
     num = 8
-    sound = Sound(np.random.default_rng(0).normal(0, 0.05, 16000).astype(np.float32), 16000)
+    sound = read_sound(demo_speech()).cut(0.5, 1.5)  # in silence lips stay shut, whatever they are told
     pixels, marks = np.repeat(canvas[None], num, axis=0), np.repeat(points[None], num, axis=0)
     return Window(0, pixels, np.arange(num) / 25, marks, sound, Reference(canvas, points)), models
 

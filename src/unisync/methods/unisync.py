@@ -99,7 +99,7 @@ class UnisyncPerformer:
         mask = torch.from_numpy(np.stack([mouth_mask(points, size) for points in window.landmarks]))[None]
         geometry = backbone.geometry
         mask = flow.latent_mask(mask, geometry.temporal_stride, geometry.spatial_stride).to(backbone.device)
-        source = backbone.encode(window.pixels)
+        source = self.source(window, mask)
         noise = self.noise(window.start, source)
         generator = torch.Generator().manual_seed(self.seed + window.start)
         injection = flow.Injection(source, mask, options.tau_inj, options.tali_mode)
@@ -107,6 +107,10 @@ class UnisyncPerformer:
         levels = flow.schedule(self.method.steps, options.shift, self.start)
         start = flow.progressive_start(source, noise, self.start)
         return backbone.decode(flow.sample(velocity, start, levels, injection, generator))
+
+    def source(self, window: Window, mask: Tensor) -> Tensor:
+        """Return the latents (1, C, F, h, w) that are edited. mask: (1, 1, F, h, w) of the mouth."""
+        return self.method.backbone.encode(window.pixels)
 
     def noise(self, first: int, like: Tensor) -> Tensor:
         """Return unit noise shaped like (1, C, F, h, w), each frame's own draw mixed with the track's common one."""
