@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,11 @@ CLOSED_POSE_WEIGHT = 0.5
 SEALED = 0.004
 """Lip opening below which nothing is seen between the lips that a warp could widen."""
 STRETCH = 1.6
+"""How much higher what lies between the lips may become by a warp."""
+TEETH, THROAT = np.array([185.0, 165.0, 150.0], np.float32), np.array([60.0, 22.0, 22.0], np.float32)
+"""What is between the lips of a mouth at large, RGB in full light."""
+TEETH_AT, TEETH_WIDTH = 0.12, 0.25
+"""Where the teeth are brightest and where they end, as shares of the way from upper to lower lip."""
 NUM_MOUTHS, MOUTH_FRAMES = 48, 750
 """How many frames of a shot lend their mouths, and how far into it they are looked for (half a minute)."""
 
@@ -79,41 +86,69 @@ def closed(reference: Reference) -> Reference:
     return reference if opening <= CLOSED else opened(reference, 0.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """How a canvas is warped so that its lips part, or close.
+
+    rows: float32 (S, S), the row of the canvas that each pixel shows.  invented: float32 (S, S) in [0, 1], where a mouth's
+    inside is shown that the canvas does not have.  depth: float32 (S, S), how far between upper (0) and lower lip (1).
+    """
+
+    rows: Floats
+    invented: Floats
+    depth: Floats
+
+
 def opened(reference: Reference, opening: float) -> Reference:
-    """Return the reference with its lips so far apart, in canvas sides, as far as a warp can; landmarks as they were.
+    """Return the reference with its lips so far apart, in canvas sides; landmarks as they were.
 
     What lies between the lips is squeezed or stretched, to STRETCH of its height at most; closed, it is folded away, the
-    upper lip down and the lower lip up. Skin towards nose and chin follows. Lips that are closed cannot be opened.
+    upper lip down and the lower lip up. Opened farther, it is mixed with the inside of a mouth at large: dark, with a hint
+    of teeth, for a network to go on from. Skin towards nose and chin follows.
     """
     size = reference.pixels.shape[0]
-    rows = opened_rows(reference.landmarks, size, opening)
+    warp = opening_warp(reference.landmarks, size, opening)
     across = np.broadcast_to(np.arange(size, dtype=np.float32), (size, size)).astype(np.float32)
-    pixels = cv2.remap(reference.pixels, across, rows, cv2.INTER_LINEAR)
+    pixels = cv2.remap(reference.pixels, across, warp.rows, cv2.INTER_LINEAR)
+    if warp.invented.any():
+        face = reference.pixels[round(size * 0.2) : round(size * 0.4)].reshape(-1, 3).astype(np.float32)
+        light = np.median(face, axis=0).mean() / 255
+        teeth = np.clip(1 - np.abs(warp.depth - TEETH_AT) / TEETH_WIDTH, 0, 1)[..., None]
+        inside = light * (teeth * TEETH + (1 - teeth) * THROAT)
+        much = cv2.GaussianBlur(warp.invented, (0, 0), size / 160)[..., None]
+        pixels = np.clip(np.round(much * inside + (1 - much) * pixels), 0, 255)
     return Reference(np.asarray(pixels, np.uint8), reference.landmarks)
 
 
-def opened_rows(marks: Floats, size: int, opening: float) -> Floats:
-    """Return float32 (S, S): the row of the canvas that each pixel shows once lips are so far apart, by `opened`.
-
-    marks: (468, 2) canvas px.
-    """
-    rows = np.arange(size, dtype=np.float32)[:, None]
+def opening_warp(marks: Floats, size: int, opening: float) -> Opening:
+    """Return how `opened` warps a canvas with landmarks (468, 2) canvas px to so wide an opening, in canvas sides."""
+    columns, rows = np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32)[:, None]
     own = float(lip_parameters(marks[None], size)[0, 0])
-    if own < SEALED:
-        return np.repeat(rows, size, axis=1)
-    less = float(np.clip(1 - opening / own, 1 - STRETCH, 1))
-    columns = np.arange(size, dtype=np.float32)
     upper = np.interp(columns, marks[list(INNER_UPPER), 0], marks[list(INNER_UPPER), 1])
     lower = np.interp(columns, marks[list(INNER_LOWER), 0], marks[list(INNER_LOWER), 1])
     gap = gaussian_filter1d(np.maximum(lower - upper, 0), size / 100).astype(np.float32)
-    top = upper + UPPER_SHARE * less * gap  # where the inner lips come to lie
-    bottom = upper + gap - (1 - UPPER_SHARE) * less * gap
-    above = np.clip((rows - marks[2, 1]) / np.maximum(top - marks[2, 1], 1), 0, 1)
+    times = float(np.clip(opening / own, 0, STRETCH)) if own >= SEALED else 1.0
+    missing = max(0.0, opening - times * own) * size
+    left, right = sorted((marks[78, 0], marks[308, 0]))
+    bow = np.sin(np.pi * np.clip((columns - left) / max(right - left, 1), 0, 1))
+    more = (times - 1) * gap + missing * bow  # by how much the gap grows, over the columns
+    top = upper - UPPER_SHARE * more  # where the inner lips come to lie
+    bottom = upper + gap + (1 - UPPER_SHARE) * more
     chin = marks[152, 1]
+    above = np.clip((rows - marks[2, 1]) / np.maximum(top - marks[2, 1], 1), 0, 1)
     below = np.clip((chin - rows) / np.maximum(chin - bottom, 1), 0, 1)
-    between = upper + (rows - top) * gap / np.maximum(bottom - top, 1e-3)
-    lips = np.where(rows < top, rows - UPPER_SHARE * less * gap * above, rows + (1 - UPPER_SHARE) * less * gap * below)
-    return np.asarray(np.where((rows >= top) & (rows <= bottom), between, lips), np.float32)
+    depth = (rows - top) / np.maximum(bottom - top, 1e-3)
+    lips = np.where(rows < top, rows + UPPER_SHARE * more * above, rows - (1 - UPPER_SHARE) * more * below)
+    inside = (rows >= top) & (rows <= bottom)
+    share = missing * bow / np.maximum(bottom - top, 1e-3)
+    return Opening(
+        np.asarray(np.where(inside, upper + depth * gap, lips), np.float32),
+        np.asarray(
+            np.where(inside, np.clip(2 * share, 0, 1), 0),  # what hardly opened shows little but lips
+            np.float32,
+        ),
+        np.asarray(np.clip(depth, 0, 1), np.float32),
+    )
 
 
 def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixels:

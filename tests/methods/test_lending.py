@@ -11,7 +11,15 @@ import pytest
 
 from opening import SIZE, face
 from unisync.methods.lending import Lender, cheapest_path
-from unisync.mouth import INNER_LOWER, INNER_UPPER, choose_mouths, lip_parameters, opened
+from unisync.mouth import (
+    INNER_LOWER,
+    INNER_UPPER,
+    STRETCH,
+    choose_mouths,
+    lip_parameters,
+    opened,
+    opening_warp,
+)
 from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Window
 
 OPENINGS = (0.0, 0.05, 0.1, 0.2)
@@ -60,11 +68,26 @@ def test_lips_are_opened_as_far_as_asked(share: float) -> None:
     )  # a pixel and a half
 
 
-def test_lips_close_stretch_so_far_only_and_sealed_ones_stay() -> None:
+def test_lips_close_and_what_lies_between_them_is_stretched_so_far_only() -> None:
     wide = canvas(0.12)
     assert darkness(opened(wide, 0.0)) < 2 * 200 < 0.25 * darkness(wide)
-    assert np.array_equal(opened(wide, 0.3).pixels, opened(wide, 0.9).pixels)
-    assert np.array_equal(opened(canvas(0.0), 0.1).pixels, canvas(0.0).pixels)
+    own = float(lip_parameters(wide.landmarks[None], SIZE)[0, 0])
+    assert not opening_warp(wide.landmarks, SIZE, STRETCH * own).invented.any()
+    assert opening_warp(wide.landmarks, SIZE, 2 * STRETCH * own).invented.max() > 0.5
+
+
+@pytest.mark.parametrize("opening", [0.1, 0.2])
+def test_sealed_lips_part_over_the_inside_of_a_mouth(opening: float) -> None:
+    """As far as asked, dark, lighter under the upper lip, and not beyond the corners."""
+    sealed = canvas(0.0)
+    made = opened(sealed, opening).pixels[..., 0].astype(int)
+    middle = made[:, SIZE // 2]
+    inside = np.flatnonzero(middle < 190)
+    assert len(inside) == pytest.approx(opening * SIZE, abs=2.5)
+    assert (
+        middle.min() < 80 and middle[inside[: len(inside) // 2]].mean() > middle[inside[len(inside) // 2 : -1]].mean()
+    )
+    assert (made[:, : round(0.35 * SIZE)] == 200).all() and (made[:, round(0.65 * SIZE) :] == 200).all()
 
 
 def test_mouths_come_from_frames_where_the_face_is_seen() -> None:

@@ -15,7 +15,7 @@ from tiny import tiny_weights
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
 from unisync.methods.pose import draw_pose
-from unisync.methods.unisync import FAR, NEAR, SHARED_NOISE, Unisync, UnisyncPerformer
+from unisync.methods.unisync import CLOSED, FITTING, OPENED, SHARED_NOISE, Unisync, UnisyncPerformer
 from unisync.mouth import choose_reference, closed, lip_parameters, neutralised
 from unisync.options import DubOptions
 from unisync.types import Mouths, Pixels, Reference, Sound, Track, Window
@@ -87,7 +87,7 @@ def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "options", "start"),
-    [(0.01, {}, NEAR), (0.16, {}, (FAR + NEAR) / 2), (50.0, {}, FAR), (0.01, {"start": 0.7}, 0.7)],
+    [(0.01, {}, FITTING), (0.16, {}, (OPENED + FITTING) / 2), (50.0, {}, OPENED), (0.01, {"start": 0.7}, 0.7)],
 )
 def test_painting_starts_as_far_off_as_mouths_fall_short(
     backbone: Mini, monkeypatch: pytest.MonkeyPatch, asked: float, options: dict[str, float], start: float
@@ -99,7 +99,7 @@ def test_painting_starts_as_far_off_as_mouths_fall_short(
     lips = (torch.full((1, 6), asked) - audio.lip_mean) / audio.lip_std
     monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments: lips.repeat(len(moments), 1))
     performer = Unisync(DubOptions.from_dict(options), backbone).begin(track())
-    assert performer.start == options.get("start", FAR)
+    assert performer.start == options.get("start", CLOSED)
     performer.render(replace(given, mouths=lent))
     assert performer.start == pytest.approx(start, abs=0.01)
 

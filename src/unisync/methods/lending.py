@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisync.mask import lips_mask
-from unisync.mouth import STILL, STRETCH, laid_on, neutralised, opened, opened_rows
+from unisync.mouth import STILL, STRETCH, laid_on, neutralised, opened, opening_warp
 from unisync.types import Floats, Mouths, Pixels, Window
 
 WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
@@ -57,17 +57,12 @@ class Lender:
         """
         fine, size = self.mouths.pixels if self.mouths.fine is None else self.mouths.fine, painted.shape[1]
         mouths = zip(self.choose(window, lips), window.landmarks, lips[:, 0], painted, lent, strict=True)
-        return np.stack(
-            [
-                _textured(
-                    made,
-                    amount * lips_mask(points, size) * _alike(made, given),
-                    fine[mouth],
-                    _places(self.mouths.landmarks[mouth], points, size, float(opening)),
-                )
-                for mouth, points, opening, made, given in mouths
-            ]
-        )
+        made = []
+        for mouth, points, opening, own, given in mouths:
+            places, shown = _places(self.mouths.landmarks[mouth], points, size, float(opening))
+            weight = amount * lips_mask(points, size) * shown * _alike(own, given)
+            made.append(_textured(own, weight, fine[mouth], places))
+        return np.stack(made)
 
     def choose(self, window: Window, lips: Floats) -> list[int]:
         """Return a mouth for each frame of the window."""
@@ -101,19 +96,20 @@ def cheapest_path(cost: NDArray[np.floating], change: NDArray[np.floating], befo
     return path[::-1]
 
 
-def _places(marks: Floats, points: Floats, size: int, opening: float) -> Floats:
-    """Return float32 (S, S, 2): where on a mouth's own canvas lies what is lent to each pixel, x and y in canvas px."""
+def _places(marks: Floats, points: Floats, size: int, opening: float) -> tuple[Floats, Floats]:
+    """Return where on a mouth's own canvas lies what is lent to each pixel, and how much of that it really shows.
+
+    Float32 (S, S, 2), x and y in canvas px, and (S, S) in [0, 1].
+    """
     back = cv2.invertAffineTransform(laid_on(marks, points, size))
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1)
-    places = np.asarray(grid @ back[:, :2].T + back[:, 2], np.float32)
-    rows = cv2.remap(
-        opened_rows(marks, size, opening),
-        places[..., 0],
-        places[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+    x, y = np.moveaxis(np.asarray(grid @ back[:, :2].T + back[:, 2], np.float32), -1, 0)
+    warp = opening_warp(marks, size, opening)
+    rows, invented = (
+        cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for values in (warp.rows, warp.invented)
     )
-    return np.dstack([places[..., 0], rows])
+    return np.dstack([x, rows]), np.asarray(1 - invented, np.float32)
 
 
 def _alike(painted: Pixels, lent: Pixels) -> Floats:

@@ -25,8 +25,9 @@ from unisync.registry import load
 from unisync.types import Floats, Mouths, Pixels, Sound, Track, Window
 
 OVERLAP = 2
-FAR, NEAR = 0.9, 0.5
-"""Where painting starts by itself: from closed lips everything has to be painted, from fitting mouths hardly anything."""
+CLOSED, OPENED, FITTING = 0.9, 0.65, 0.5
+"""Where painting starts by itself: from closed lips everything has to be painted, from lips that were opened by a warp
+what lies between them, from fitting mouths hardly anything."""
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 
@@ -61,7 +62,7 @@ class UnisyncPerformer:
         self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
         self.detail = LipsDetail(method.options.detail)
         self.lender: Lender | None = None
-        self.start = FAR if method.options.start is None else method.options.start
+        self.start = CLOSED if method.options.start is None else method.options.start
 
     def render(self, window: Window) -> Pixels:
         """Return the window's canvases with the lips of the speech, as fine as the film's own."""
@@ -83,7 +84,7 @@ class UnisyncPerformer:
             self.lender = Lender(mouths, audio.lip_std.cpu().numpy())
             if self.method.options.start is None:
                 whole = self.lips_at(window.sound, np.arange(0, window.sound.seconds, 0.04))
-                self.start = FAR - (FAR - NEAR) * self.lender.reach(whole[:, 0])
+                self.start = OPENED - (OPENED - FITTING) * self.lender.reach(whole[:, 0])
         return self.lender
 
     def lips_at(self, sound: Sound, seconds: NDArray[np.float64]) -> Floats:

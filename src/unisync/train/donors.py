@@ -21,6 +21,8 @@ CHOICES = 3
 """One of so many best runs is taken."""
 MISS = 0.4
 """Lent lips are opened up to so much too far or too little, so that a network does not take their word for it."""
+SEALED = 0.3
+"""How often all that is lent is one closed mouth."""
 
 
 def choose_donors(landmarks: Floats, size: int, rnd: random.Random) -> NDArray[np.intp]:
@@ -65,7 +67,8 @@ def transplanted(pixels: Pixels, landmarks: Floats, donors: NDArray[np.intp], ne
 def lent(pixels: Pixels, landmarks: Floats, spread: Floats, rnd: random.Random) -> Pixels:
     """Return canvases uint8 (T, S, S, 3) with lent mouths, as dubbing lends a shot's own; opened up to MISS wrong.
 
-    Each half of the clip is lent the other half's mouths: none its own.  spread: (6,) of the lips, canvas sides.
+    Each half of the clip is lent the other half's mouths: none its own. Of some (SEALED) the one that is closed has to
+    serve for all, as in a still.  spread: (6,) of the lips, canvas sides.
     """
     num, size = len(pixels), pixels.shape[1]
     lips = lip_parameters(landmarks, size)
@@ -75,6 +78,8 @@ def lent(pixels: Pixels, landmarks: Floats, spread: Floats, rnd: random.Random) 
         if own.start == own.stop or others.start == others.stop:
             continue
         at = others.start + choose_mouths(landmarks[others], size, np.ones(others.stop - others.start, np.float32))
+        if rnd.random() < SEALED:
+            at = at[[lips[at, 0].argmin()]]
         lender = Lender(Mouths(pixels[at], landmarks[at], lips[at]), spread)
         seconds, silence = np.arange(own.start, own.stop) / 25, Sound(np.zeros(0, np.float32), 16000)
         window = Window(own.start, pixels[own], seconds, landmarks[own], silence, None)
