@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
 from unisync.errors import MediaError
 from unisync.media.colour import Colour, convert, understand
 from unisync.media.film import Film
 from unisync.media.layout import layout_of
+from unisync.media.packets import decoded
 from unisync.media.picture import AvPicture
 from unisync.media.probe import open_input, picture_stream
 from unisync.types import Frame
@@ -129,7 +128,7 @@ def _decoded_from(film: Film, first: int) -> Iterator[tuple[int, av.VideoFrame]]
                     container.seek(max(offset, film.stamps[0]), stream=stream)
                 except av.FFmpegError:
                     continue
-            frames = _decoded(container, stream, film)
+            frames = (frame for _, some in decoded(container, stream, str(film.path)) for frame in some)
             head = next(frames, None)
             if back is not None and (head is None or head.pts is None or head.pts > film.stamps[first]):
                 continue  # it landed too late
@@ -145,24 +144,3 @@ def _index(film: Film, frame: av.VideoFrame, number: int) -> int:
     if not film.stamps or frame.pts is None:
         return number
     return bisect_left(film.stamps, frame.pts)
-
-
-def _decoded(container: InputContainer, stream: VideoStream, film: Film) -> Iterator[av.VideoFrame]:
-    """Yield what can be decoded; broken packets are skipped with one warning."""
-    broken = 0
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            packet, broken = None, broken + 1
-        if packet is None:
-            break
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            broken += 1
-            continue
-        yield from frames
-    if broken:
-        log.warning("%s: %d damaged packets were skipped.", film.path, broken)

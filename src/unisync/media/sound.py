@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
-import av
 import numpy as np
 import soxr
 from av.audio.frame import AudioFrame
@@ -19,10 +17,9 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from unisync.errors import MediaError
+from unisync.media.packets import decoded
 from unisync.media.probe import first_stamp, open_input
 from unisync.types import Floats, Sound
-
-log = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 
@@ -127,21 +124,8 @@ def _layout(frame: AudioFrame, mono: bool) -> str:
 
 def _decoded(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame]:
     """Yield what can be decoded; the last packet's padding is cut off by its duration."""
-    broken = 0
-    packets = container.demux(stream)
     waiting: list[AudioFrame] = []
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            packet, broken = None, broken + 1
-        if packet is None:
-            break
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            broken += 1
-            continue
+    for packet, frames in decoded(container, stream, f"{path}, sound"):
         if packet.size:
             yield from waiting
             waiting = frames
@@ -151,8 +135,6 @@ def _decoded(container: InputContainer, stream: AudioStream, path: Path) -> Iter
     if len(waiting) == 1 and stream.codec_context.codec.canonical_name == "aac":
         waiting = [_shortened(waiting[0], last)]
     yield from waiting
-    if broken:
-        log.warning("%s: %d damaged packets of sound were skipped.", path, broken)
 
 
 def _shortened(frame: AudioFrame, seconds: Fraction) -> AudioFrame:
