@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
-COMMANDS = ("", "dub", "scan", "prepare", "train", "demo", "doctor")
+COMMANDS = ("", "dub", "scan", "prepare", "train", "demo", "doctor", "models")
 HEAD = "# The command line\n\nWritten by `make docs` from `unisync --help`; do not edit.\n"
 
 

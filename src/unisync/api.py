@@ -17,9 +17,25 @@ from unisync.types import OnProgress, Plan, Report
 
 if TYPE_CHECKING:
     from unisync.doctor import Check
+    from unisync.models import Found
     from unisync.train.assemble import Prepared
 
-__all__ = ["contact_sheet", "demo", "doctor", "dub", "load_plan", "prepare", "rows", "save_plan", "scan", "train"]
+__all__ = [
+    "check_models",
+    "contact_sheet",
+    "demo",
+    "doctor",
+    "dub",
+    "list_models",
+    "load_plan",
+    "model_rows",
+    "models_folder",
+    "prepare",
+    "rows",
+    "save_plan",
+    "scan",
+    "train",
+]
 
 
 def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: OnProgress | None = None) -> Plan:
@@ -96,6 +112,46 @@ def doctor() -> Iterator[Check]:
     from unisync.doctor import check_all
 
     return check_all()
+
+
+def models_folder(folder: Path | str | None = None) -> Path:
+    """Return the folder in which published weights are looked for, unless one is chosen."""
+    from unisync import models
+
+    return models.models_folder(None if folder is None else Path(folder))
+
+
+def list_models(folder: Path | str | None = None) -> list[Found]:
+    """Return how every known file of published weights stands."""
+    from unisync import models
+
+    place = models_folder(folder)
+    return [models.stand(model, place) for model in models.MODELS]
+
+
+def model_rows(folder: Path | str | None = None) -> list[dict[str, str]]:
+    """Return the same as a table for people."""
+    return [
+        {"file": f.model.name, "state": f.state, "for": f.model.use, "by": f.model.source, "terms": f.model.terms}
+        for f in list_models(folder)
+    ]
+
+
+def check_models(folder: Path | str | None = None) -> Iterator[Found]:
+    """Yield how every file that is there stands once it was read as its network does, one at a time."""
+    from unisync.errors import WeightsError
+    from unisync.nets.published import FILES, load_published
+
+    for found in list_models(folder):
+        if found.model.name in FILES and found.state in ("whole", "sum not known"):
+            try:
+                load_published(found.model.name, found.path)
+            except WeightsError as error:
+                found = replace(found, state="damaged", problem=str(error))
+            else:
+                found = found if found.state == "whole" else replace(found, state="sum not known, its tensors fit")
+        if found.state != "missing":
+            yield found
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:

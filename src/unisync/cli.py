@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
 
@@ -224,6 +224,41 @@ def doctor(verbose: Verbose = False) -> None:
         print("all that is needed is there" if not lacking else f"{lacking} needed and missing")
     if lacking:
         raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    do: Annotated[
+        Literal["list", "where", "check"],
+        typer.Argument(
+            metavar="list|where|check",
+            help="list: which files are known, and which are there; where: print the folder; check: read those there.",
+            show_default=False,
+        ),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where they lie; else UNISYNC_MODELS, or the user's own folder."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Say which published weights are there, for metrics of papers."""
+    with _told(verbose):
+        from unisync import api
+
+        num = damaged = 0
+        if do == "where":
+            print(api.models_folder(folder))
+        elif do == "list":
+            for line in _table(api.model_rows(folder)):
+                print(line)
+        else:
+            for found in api.check_models(folder):
+                print(found.problem or f"{found.path}: {found.state}", flush=True)
+                num, damaged = num + 1, damaged + bool(found.problem)
+            print(f"{num} files, {damaged} damaged")
+    if damaged:
+        raise typer.Exit(BAD_INPUT)
 
 
 def _say(report: Report) -> None:

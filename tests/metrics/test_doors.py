@@ -14,10 +14,16 @@ from unisync.registry import load, names
 
 PERFECT = {
     "brisque": "weights missing: allmodel",
+    "csim": "weights missing: w600k_r50.pth",
+    "fid": "weights missing: pt_inception-2015-12-05-6726825d.pth",
     "flicker": 1.0,
+    "fvd": "weights missing: i3d_torchscript.pt",
+    "fvd_rgb_imagenet": "weights missing: rgb_imagenet.pt",
     "identity_shape": 0.0,
     "lip_correlation": 1.0,
     "lmd_mesh": 0.0,
+    "lse_c_frame": "weights missing: syncnet_v2.model",
+    "lse_c_tracked": "weights missing: syncnet_v2.model",
     "mouth_likeness": "no error",
     "niqe": "weights missing: niqe_pris_params.npz",
     "niqe_ours": "canvases under 192 px hold fewer than four blocks",
