@@ -23,7 +23,6 @@ from unisync.metrics.natural import (
     BLOCK,
     BRISQUE_FILES,
     FLAT,
-    MODELS,
     NIQE_FILES,
     Brisque,
     Niqe,
@@ -38,6 +37,7 @@ from unisync.metrics.natural import (
     our_pristine,
     read_pristine,
 )
+from unisync.models import VARIABLE
 from unisync.types import Pixels
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
@@ -47,8 +47,8 @@ CAT: Pixels = np.ascontiguousarray(skimage.data.chelsea()[40:280, 60:300])
 
 
 @pytest.fixture(autouse=True)
-def _nothing_lies_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(MODELS, raising=False)
+def _nothing_lies_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "none"))
 
 
 def drawn(shape: float, left: float, right: float, num: int = 400_000) -> NDArray[np.float64]:
@@ -219,7 +219,7 @@ def test_the_users_gaussian_is_found_and_makes_it_niqe(
     path = publish(tmp_path, name)
     assert Niqe().compute() == {"niqe": "weights missing: niqe_pris_params.npz"}
     named = Niqe(path)
-    monkeypatch.setenv(MODELS, str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     found = Niqe()
     for metric in (named, found):
         metric.update(window(CAT[None]))
@@ -252,7 +252,7 @@ def test_a_gaussian_that_cannot_be_read_is_named(name: str, harm: Callable[[Path
 
 def test_brisque_is_the_regression_of_the_scaled_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Brisque().compute() == {"brisque": "weights missing: allmodel"}
-    monkeypatch.setenv(MODELS, str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     head = "svm_type epsilon_svr\nkernel_type rbf\ngamma 0.05\nnr_class 2\ntotal_sv 2\nrho -20\nSV\n"
     (tmp_path / BRISQUE_FILES[0]).write_text(head + "30 1:0.5 36:-0.25\n-10 2:1\n")
     assert Brisque().compute() == {"brisque": "weights missing: allrange"}

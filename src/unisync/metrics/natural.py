@@ -6,7 +6,6 @@ of neighbours. NIQE measures how far these lie from those of pristine pictures, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,12 +24,11 @@ from scipy.special import gamma
 from unisync.errors import WeightsError
 from unisync.metrics.base import NOTHING_SEEN, Better, Value
 from unisync.metrics.libsvm import Regression, Scaling, read_regression, read_scaling
+from unisync.models import models_folder
 from unisync.types import Pixels, Window
 
 Plane = NDArray[np.float64]
 Score = Callable[[Plane], Value]
-MODELS = "UNISYNC_MODELS"
-"""Environment variable that names the folder of files which others publish and we may not ship."""
 NIQE_FILES = ("niqe_pris_params.npz", "modelparameters.mat")
 """The published Gaussian as it goes about: what it is called in BasicSR, and in the authors' release."""
 BRISQUE_FILES = ("allmodel", "allrange")
@@ -210,10 +208,9 @@ def _arrays(path: Path, names: tuple[str, str]) -> list[Any]:
 
 
 def find_model(name: str) -> Path | None:
-    """Return the file of that name in the folder that UNISYNC_MODELS names, if it is there."""
-    folder = os.environ.get(MODELS)
-    path = Path(folder) / name if folder else None
-    return path if path and path.is_file() else None
+    """Return the file of that name in the folder of what others published, if it is there."""
+    path = models_folder() / name
+    return path if path.is_file() else None
 
 
 class _PerFrame:
@@ -252,7 +249,7 @@ class Niqe(_PerFrame):
     better: Better = "lower"
 
     def __init__(self, parameters: Path | None = None) -> None:
-        """parameters: the Gaussian's file; without it one of NIQE_FILES in the folder that UNISYNC_MODELS names."""
+        """parameters: the Gaussian's file; without it one of NIQE_FILES in the folder of models is."""
         path = parameters or next((path for path in map(find_model, NIQE_FILES) if path), None)
         super().__init__(_distance_to(read_pristine(path)) if path else f"weights missing: {NIQE_FILES[0]}")
 
@@ -276,7 +273,7 @@ class Brisque(_PerFrame):
     better: Better = "lower"
 
     def __init__(self, folder: Path | None = None) -> None:
-        """folder: where the two BRISQUE_FILES lie; without it the folder that UNISYNC_MODELS names."""
+        """folder: where the two BRISQUE_FILES lie; without it the folder of models."""
         model, ranges = (folder / name if folder else find_model(name) for name in BRISQUE_FILES)
         if model is None or ranges is None:
             super().__init__(f"weights missing: {BRISQUE_FILES[0] if model is None else BRISQUE_FILES[1]}")
