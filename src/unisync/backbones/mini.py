@@ -47,7 +47,7 @@ class Mini:
             fill(module, tensors, part, path)
             module.eval().requires_grad_(False).to(self.device)
         self.lip_gain = float(spec["lip_gain"])
-        self.steps = int(spec.get("steps", 4))
+        self.steps = int(spec["steps"])
         self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.geometry = Geometry(
             canvas=spec["canvas"],
