@@ -126,7 +126,7 @@ def pairs(made: Footage, source: Footage, sound: Sound = SILENCE) -> Iterator[tu
         size = native_size(track)
         seconds = [float(moment) for moment in source.plan.seconds[track.start : track.stop]]
         matrices = canvas_matrices(track.landmarks, size, seconds)
-        found = [_found(made.tracks, track, index) for index in range(track.start, track.stop)]
+        found = [found_beside(made.tracks, track, index) for index in range(track.start, track.stop)]
         readers = zip(
             read_frames(made.film, track.start, min(track.stop, len(made.film))),
             read_frames(source.film, track.start, track.stop),
@@ -189,7 +189,7 @@ def _typed(value: str) -> str | float | int:
     return value
 
 
-def _found(tracks: Sequence[Track], like: Track, index: int) -> Floats | None:
+def found_beside(tracks: Sequence[Track], like: Track, index: int) -> Floats | None:
     """Return the landmarks (468, 2) px of the face that lies where another track's does in that frame."""
     box = like.boxes[index - like.start]
     here = [t for t in tracks if t.start <= index < t.stop]

@@ -20,7 +20,7 @@ class Learned:
     """A metric that needs a published network; it is looked for when the first window comes, or a figure is asked for.
 
     weights: the published file's name.  view, size: what the network was made to be shown, by its name in
-    face/views.py, and its side in px.  figures: names of what `measured` returns.
+    face/views.py, and its side in px.  figures: names of what `measured` returns.  alone: a truth is not looked at.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Learned:
     view: str
     size: int
     figures: tuple[str, ...]
+    alone: bool = False
 
     def __init__(self, network: Any = None) -> None:
         self._network, self._looked = network, network is not None

@@ -118,6 +118,7 @@ class _Lse(Learned):
     better: Better = "higher"
     weights = "syncnet_v2.model"
     size = 224
+    alone = True
     min_windows: int
 
     def __init__(self, network: object = None) -> None:
