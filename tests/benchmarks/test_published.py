@@ -18,10 +18,11 @@ from layouts import SYNCNET, arcface, random_state
 from published import NAMES, judge_all, main, show, source_of
 from unisync.errors import MediaError
 from unisync.face.views import ARCFACE
-from unisync.media import EncodeOptions, Speech, drawn, write_film
+from unisync.media import EncodeOptions, Speech, drawn, read_sound, write_film
 from unisync.metrics.csim import Csim
 from unisync.metrics.frechet import Fid
-from unisync.metrics.lse import LseTracked
+from unisync.metrics.lse import LseFrame, LseTracked
+from unisync.models import models_folder
 from unisync.types import Sound, Window
 
 NUM = 8
@@ -136,6 +137,23 @@ def test_the_files_give_figures(folder: Path, tmp_path: Path, monkeypatch: pytes
     assert all(isinstance(told[name], float) for name in ("lse_c_frame", "lse_d_frame", "lse_offset_frame"))
     assert told["lse_c_tracked"] == "nobody was followed, and heard, for 101 frames of 25 a second"
     assert told["fvd"] == "weights missing: i3d_torchscript.pt"
+
+
+REFERENCE = [models_folder() / name for name in ("syncnet_v2.model", "example.avi")]
+"""The published weights, and syncnet_python's film to try them on, a crop of a face, of whoever has both."""
+
+
+@pytest.mark.skipif(
+    not all(path.is_file() for path in REFERENCE), reason=f"not there: {REFERENCE[0]} or {REFERENCE[1]}"
+)
+def test_the_reference_film_gives_the_published_figures() -> None:
+    metric = LseFrame()
+    film = look(REFERENCE[1])
+    show(metric, film, film, read_sound(REFERENCE[1]))
+    told = metric.compute()
+    assert told["lse_offset_frame"] == 3
+    assert told["lse_d_frame"] == pytest.approx(5.353, abs=0.1)  # the published loop reads its frames back from JPEG
+    assert told["lse_c_frame"] == pytest.approx(10.021, abs=0.1)
 
 
 def test_a_film_without_a_source_is_named(folder: Path) -> None:

@@ -143,6 +143,22 @@ def test_a_gap_ends_a_run_and_short_runs_say_nothing() -> None:
     assert isinstance(metric.compute()["lse_c_tracked"], float)
 
 
+def test_the_network_sees_levels_blue_first_and_each_run_of_five_frames_once() -> None:
+    seen: list[Tensor] = []
+
+    class Noting(Coded):
+        def see(self, pictures: Tensor) -> Tensor:
+            seen.append(pictures)
+            return super().see(pictures)
+
+    pixels = np.zeros((60, 8, 8, 3), np.uint8)
+    pixels[..., 0], pixels[..., 2] = 200, np.arange(60)[:, None, None]
+    LseFrame(Noting()).update(window(np.arange(60) / 25, sound(3), pixels=pixels))
+    blue = [pictures[:, 0, 0, 0].tolist() for pictures in seen]
+    assert blue == [list(range(36)), list(range(32, 59))]  # windows 0 to 31, then 32 to 54
+    assert all((pictures[:, 2] == 200).all() for pictures in seen)
+
+
 def test_silence_and_films_without_sound_have_no_sync() -> None:
     seconds = np.arange(120) / 25
     metric = LseFrame(Coded())
