@@ -78,6 +78,16 @@ def test_inception_takes_pictures_of_any_size_and_depends_on_the_whole_of_them()
     assert not torch.allclose(features[0], features[1])
 
 
+def test_inceptions_features_are_those_of_a_published_program() -> None:
+    """torch-fidelity 0.3.0 gave these for the same weights and the same picture of 299 x 299, to the bit."""
+    x = torch.arange(299.0)
+    levels = (128 + 100 * torch.sin(x[:, None] / 7 + x / 11 + torch.arange(3.0)[:, None, None])).round()
+    features = filled("pt_inception-2015-12-05-6726825d.pth")(levels[None] / 256)[0]
+    expected = torch.tensor([0.152363, 0.266326, 0.102101, 0.073519, 0.001439, 0.004615])
+    torch.testing.assert_close(features[::400], expected, rtol=1e-3, atol=2e-5)
+    assert features.mean().item() == pytest.approx(0.2317765, rel=1e-4)
+
+
 def test_averages_of_inception_leave_padding_out() -> None:
     ones = torch.ones(1, 1, 4, 4)
     assert torch.equal(average(ones), ones)
