@@ -167,7 +167,7 @@ def test_the_shipped_gaussian_is_what_the_script_fits() -> None:
 
     fitted, num = fit(map(picture, PICTURES))
     shipped = read_pristine(our_pristine())
-    assert num > 400 and ASIDE not in PICTURES
+    assert num > 600 and ASIDE not in PICTURES
     np.testing.assert_allclose(fitted.mean, shipped.mean, atol=0.005)
     np.testing.assert_allclose(fitted.covariance, shipped.covariance, atol=0.005)
     assert our_pristine().stat().st_size < 16_000

@@ -255,7 +255,7 @@ class Niqe(_PerFrame):
 
 
 class NiqeOurs(_PerFrame):
-    """NIQE against our own Gaussian, of a handful of pictures: it ranks films, but is not what papers call NIQE."""
+    """NIQE against our own Gaussian, of a handful of pictures: never to be called NIQE."""
 
     name = "niqe_ours"
     unit = "distance to our pristine pictures"
