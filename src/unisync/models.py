@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -94,7 +95,7 @@ def models_folder(chosen: Path | None = None) -> Path:
 def stand(model: Model, folder: Path) -> Found:
     """Return how a model stands in a folder, its sum worked out.
 
-    Beside the published file one of tensors alone, NAME.safetensors, will do; its sum is nobody's to know.
+    In place of the published file one of its tensors alone, NAME.safetensors, will do; its sum cannot be known.
     """
     path = folder / model.name
     if path.is_file():
@@ -118,8 +119,14 @@ def find(name: str, folder: Path | None = None) -> Path | None:
     if found.state == "damaged":
         raise WeightsError(found.problem)
     if found.state == "sum not known":
-        LOG.warning("%s: nobody knows its sum, only that its tensors' names and shapes fit", found.path)
+        _warn(found.path)
     return None if found.state == "missing" else found.path
+
+
+@cache
+def _warn(path: Path) -> None:
+    """Say it once, however many metrics ask."""
+    LOG.warning("%s: its sha256 is not known, only its tensors' names and shapes are checked", path)
 
 
 def _sum(path: Path) -> str:

@@ -131,7 +131,7 @@ def test_a_folder_with_the_file_gives_the_figure(tmp_path: Path, monkeypatch: py
     assert Fvd().compute() == dict.fromkeys(("fvd", "fvd_clips"), "weights missing: i3d_torchscript.pt")
     save_file(random_state(i3d()), tmp_path / "rgb_imagenet.safetensors")
     monkeypatch.setattr(FvdRgbImagenet, "min_samples", 2)
-    calm, wild = window(noise(32, 20, size=32)), window(noise(32, 60, seed=1, size=32))
+    calm, wild = window(noise(32, 20, size=16)), window(noise(32, 60, seed=1, size=16))
     metric = FvdRgbImagenet()
     metric.update(calm, wild)
     told = metric.compute()
