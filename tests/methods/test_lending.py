@@ -116,6 +116,14 @@ def test_a_mouth_of_another_pose_is_not_lent() -> None:
     assert min(Lender(both, SPREAD).choose(window(), lips(0.0, 0.05, 0.1, 0.2))) >= len(OPENINGS)
 
 
+def test_a_mouth_from_a_faded_frame_is_not_lent() -> None:
+    """The first mouths are as asked, but white all over, as where a film fades in."""
+    faded, own = mouths(), mouths()
+    white = Mouths(np.full_like(faded.pixels, 250), faded.landmarks, faded.lips)
+    both = Mouths(*(np.concatenate([getattr(m, n) for m in (white, own)]) for n in ("pixels", "landmarks", "lips")))
+    assert min(Lender(both, SPREAD).choose(window(), lips(0.0, 0.05, 0.1, 0.2))) >= len(OPENINGS)
+
+
 def test_reach_is_what_the_widest_mouth_can_show() -> None:
     lender = Lender(mouths(), SPREAD)
     assert lender.reach(np.array([0.0, 0.1, 0.3])) == pytest.approx(1)
