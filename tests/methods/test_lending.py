@@ -170,3 +170,13 @@ def test_painted_lips_take_on_the_texture_of_lent_ones_they_are_like(times: int)
     assert np.ptp(lender.textured(smooth, lent, at, asked, amount=0.0)) == 0
     far = lender.textured(np.full_like(lent, 60), lent, at, asked)
     assert np.ptp(far[0, lip, middle]) <= 1
+
+
+def test_a_mouth_pulled_aside_is_not_lent() -> None:
+    """One mouth of four is as asked but lies a tenth of the canvas to the left, as in a grimace."""
+    given = mouths()
+    pulled = given.landmarks.copy()
+    pulled[2, [61, 291], 0] -= 0.1 * SIZE
+    asked = lips(*[OPENINGS[2]] * 4)
+    assert set(Lender(given, SPREAD).choose(window(), asked)) == {2}
+    assert 2 not in Lender(replace(given, landmarks=pulled), np.full(6, 0.05, np.float32)).choose(window(), asked)

@@ -15,6 +15,7 @@ WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
 FAR_POSE = 0.03  # canvas sides; costs as much as lips one spread away
 FAR_LIGHT = np.array([25.0, 8.0], np.float32)
 """Levels that the upper face may be lighter and richer in contrast for the same cost: faces fade in from black or white."""
+CROOKED = 0.02  # canvas sides that a mouth's corners may lie off from where they usually are, for the same cost
 JUMP, MOVE = 1.0, 0.3
 """What it costs to change the mouth between frames: once, and per squared distance of the lips."""
 FINE = 1.5
@@ -36,6 +37,7 @@ class Lender:
         self._change = MOVE * np.square(lips[:, None] - lips).sum(-1) + JUMP * (1 - np.eye(len(mouths)))
         self._still = _pose(mouths.landmarks, mouths.pixels.shape[1])
         self._light = _light(mouths.pixels)
+        self._crooked = _crooked(mouths.landmarks, mouths.pixels.shape[1]) / CROOKED
         self._chosen: dict[int, int] = {}
 
     def reach(self, openings: Floats) -> float:
@@ -77,7 +79,9 @@ class Lender:
             away = np.linalg.norm(still[:, None] - self._still, axis=-1).mean(-1)
             strange = np.square((_light(window.pixels[new])[:, None] - self._light) / FAR_LIGHT).sum(-1)
             before = self._chosen.get(frames[new[0]] - 1)
-            path = cheapest_path(far + np.square(away / FAR_POSE) + strange, self._change, before)
+            path = cheapest_path(
+                far + np.square(away / FAR_POSE) + strange + np.square(self._crooked), self._change, before
+            )
             self._chosen = {frame: self._chosen[frame] for frame in frames if frame in self._chosen}
             self._chosen |= {frames[i]: mouth for i, mouth in zip(new, path, strict=True)}
         return [self._chosen[frame] for frame in frames]
@@ -151,6 +155,13 @@ def _light(pixels: Pixels) -> Floats:
     """Return float32 (T, 2): mean and spread of the upper face's luma on canvases (T, S, S, 3)."""
     luma = pixels[:, : round(0.4 * pixels.shape[1]) : 2, ::2].mean(-1, dtype=np.float32)
     return np.stack([luma.mean((1, 2)), luma.std((1, 2))], axis=1)
+
+
+def _crooked(landmarks: Floats, size: int) -> Floats:
+    """Return float32 (K,): how far each mouth is pulled sideways or askew, against the usual one, in canvas sides."""
+    right, left = landmarks[:, 61] / size, landmarks[:, 291] / size
+    pulled = np.stack([(right + left)[:, 0] / 2, left[:, 1] - right[:, 1]], axis=1)
+    return np.asarray(np.linalg.norm(pulled - np.median(pulled, axis=0), axis=1), np.float32)
 
 
 def _pose(landmarks: Floats, size: int) -> Floats:
