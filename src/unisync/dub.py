@@ -37,6 +37,8 @@ SURE = 0.5
 APPEAR_FRAMES = 3
 """Frames over which a patch comes and goes where its face is hidden for a while."""
 PROGRESS_FRAMES = 5
+AHEAD = 8
+"""Patches that are painted while earlier ones are pasted and encoded."""
 
 
 def dub_film(film: Path, speech: Path, out: Path, options: DubOptions, on_progress: OnProgress | None = None) -> Report:
@@ -109,6 +111,7 @@ def dub_frames(film: Film, plan: Plan, chosen: Sequence[Track], sound: Sound, me
     names = {track.name for track in chosen}
     acts = ([perform(film, plan, t, sound, method) for t in shot.tracks if t.name in names] for shot in plan.shots)
     patches = (patch for act in acts for patch in heapq.merge(*act, key=lambda patch: patch.frame))
+    patches = prefetch(patches, AHEAD)
     patch = next(patches, None)
     for frame in prefetch(read_frames(film)):
         while patch and patch.frame == frame.index:
