@@ -110,8 +110,8 @@ def dub_frames(film: Film, plan: Plan, chosen: Sequence[Track], sound: Sound, me
     """
     names = {track.name for track in chosen}
     acts = ([perform(film, plan, t, sound, method) for t in shot.tracks if t.name in names] for shot in plan.shots)
-    patches = (patch for act in acts for patch in heapq.merge(*act, key=lambda patch: patch.frame))
-    patches = prefetch(patches, AHEAD)
+    painted = (patch for act in acts for patch in heapq.merge(*act, key=lambda patch: patch.frame))
+    patches = prefetch(painted, AHEAD)
     patch = next(patches, None)
     for frame in prefetch(read_frames(film)):
         while patch and patch.frame == frame.index:
