@@ -50,8 +50,8 @@ def test_the_folder_is_the_chosen_one_or_the_environments_or_the_users(monkeypat
     assert models_folder(Path("/mine")) == Path("/mine")
     assert models_folder() == Path("/weights")
     monkeypatch.setenv("UNISYNC_MODELS", "")
-    monkeypatch.setenv("XDG_DATA_HOME", "/home/data")
-    assert models_folder() == Path("/home/data/unisync/models")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert models_folder() == Path("/data/unisync/models")
 
 
 def test_a_missing_file_is_no_error_and_makes_no_folder(folder: Path) -> None:

@@ -126,7 +126,7 @@ def find(name: str, folder: Path | None = None) -> Path | None:
 @cache
 def _warn(path: Path) -> None:
     """Say it once, however many metrics ask."""
-    LOG.warning("%s: its sha256 is not known, only its tensors' names and shapes are checked", path)
+    LOG.warning("%s: its sha256 is not known, only the shape of what is in it is checked", path)
 
 
 def _sum(path: Path) -> str:

@@ -36,7 +36,8 @@ def test_mel_of_a_long_speech_is_worked_out_in_blocks(monkeypatch: pytest.Monkey
     sound = Sound(np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1, RATE)
     whole = log_mel(sound)
     monkeypatch.setattr("unisync.audio.mel.BLOCK", 7)
-    assert torch.equal(log_mel(sound), whole)
+    # Some processors sum a product of matrices in another order when it is narrower: the last bit may differ.
+    assert torch.allclose(log_mel(sound), whole, rtol=0, atol=1e-6)
 
 
 def test_mel_finds_the_band_of_a_tone() -> None:

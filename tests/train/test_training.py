@@ -140,12 +140,21 @@ def sampler(
     return Sampler(load_clips(latents, audio, redubs, hear), recipe, SMALL, torch.zeros(16)), recipe
 
 
+def inside_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return batch["mask"].expand_as(batch["target"]) > 0
+
+
 def test_sources_carry_other_lips_than_targets(latents: Path, tmp_path: Path) -> None:
     draws, _ = sampler(latents, transplant=0.0, lent=0.0, masked=1.0, silent=0.0)
     batch = draws.draw()
-    inside = batch["mask"].expand_as(batch["target"]) > 0
+    inside = inside_of(batch)
     assert not batch["source"][inside].any()
     assert torch.equal(batch["source"][~inside], batch["target"][~inside])
+    draws, _ = sampler(latents, transplant=0.0, lent=1.0, masked=0.0, silent=0.0)
+    draws.clips = [replace(clip, lent=torch.full_like(clip.lent, 7)) for clip in draws.clips]
+    batch = draws.draw()
+    assert (batch["source"][inside_of(batch)] == 7).all()
+    assert torch.equal(batch["source"][~inside_of(batch)], batch["target"][~inside_of(batch)])
     draws, _ = sampler(latents, transplant=0.0, lent=0.0, masked=0.0, silent=1.0)
     batch = draws.draw()
     assert torch.equal(batch["source"], batch["target"])  # in silence a closed mouth stays as it is
@@ -158,7 +167,7 @@ def test_sources_carry_other_lips_than_targets(latents: Path, tmp_path: Path) ->
         # A new network gives its source back, which is the neutral film.
         assert torch.allclose(clip.redub.float()[outside], clip.neutral.float()[outside], atol=0.05)
     batch = draws.draw()
-    inside = batch["mask"].expand_as(batch["target"]) > 0
+    inside = inside_of(batch)
     assert torch.equal(batch["source"][~inside], batch["target"][~inside])
     with pytest.raises(OptionError, match="two clips"):
         make_redubs(draws.clips, draws.clips[:1], network, 5, tmp_path)

@@ -39,10 +39,14 @@ class LipsDetail:
         return np.clip(np.round(np.stack(sharp)), 0, 255).astype(np.uint8)
 
 
+def finer(picture: Floats, sigma: float, reach: int = 0) -> Floats:
+    """Return what of a picture float32 (H, W, 3) is finer than sigma.  reach: px beyond which nothing counts for a pixel."""
+    side = 2 * reach + 1 if reach else 0
+    return np.asarray(picture - cv2.GaussianBlur(picture, (side, side), sigma), np.float32)
+
+
 def _fine(picture: Pixels) -> Floats:
-    """Return what is finer than SIGMA, float32 (S, S, 3)."""
-    exact = picture.astype(np.float32)
-    return np.asarray(exact - cv2.GaussianBlur(exact, (2 * REACH + 1, 2 * REACH + 1), SIGMA), np.float32)
+    return finer(picture.astype(np.float32), SIGMA, REACH)
 
 
 def _energy(texture: Floats, mask: Floats) -> float:

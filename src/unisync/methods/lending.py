@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisync.mask import lips_mask
+from unisync.methods.detail import finer
 from unisync.mouth import STILL, STRETCH, laid_on, neutralised, opened, opening_warp
 from unisync.types import Floats, Mouths, Pixels, Window
 
@@ -37,7 +38,7 @@ class Lender:
         self._change = MOVE * np.square(lips[:, None] - lips).sum(-1) + JUMP * (1 - np.eye(len(mouths)))
         self._still = _pose(mouths.landmarks, mouths.pixels.shape[1])
         self._light = _light(mouths.pixels)
-        self._crooked = _crooked(mouths.landmarks, mouths.pixels.shape[1]) / CROOKED
+        self._crooked = np.square(_crooked(mouths.landmarks, mouths.pixels.shape[1]) / CROOKED)
         self._chosen: dict[int, int] = {}
 
     def reach(self, openings: Floats) -> float:
@@ -79,9 +80,8 @@ class Lender:
             away = np.linalg.norm(still[:, None] - self._still, axis=-1).mean(-1)
             strange = np.square((_light(window.pixels[new])[:, None] - self._light) / FAR_LIGHT).sum(-1)
             before = self._chosen.get(frames[new[0]] - 1)
-            path = cheapest_path(
-                far + np.square(away / FAR_POSE) + strange + np.square(self._crooked), self._change, before
-            )
+            cost = far + np.square(away / FAR_POSE) + strange + self._crooked
+            path = cheapest_path(cost, self._change, before)
             self._chosen = {frame: self._chosen[frame] for frame in frames if frame in self._chosen}
             self._chosen |= {frames[i]: mouth for i, mouth in zip(new, path, strict=True)}
         return [self._chosen[frame] for frame in frames]
@@ -143,18 +143,14 @@ def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats) -> P
     inside = tuple(slice(times * axis.start, times * axis.stop) for axis in part)
     own = made[inside].astype(np.float32)
     much = cv2.resize(weight[part], goal, interpolation=cv2.INTER_LINEAR)[..., None]
-    made[inside] = np.clip(np.round(own + much * _finer(lent - own, FINE * times)), 0, 255)
+    made[inside] = np.clip(np.round(own + much * finer(lent - own, FINE * times)), 0, 255)
     return np.asarray(made, np.uint8)
 
 
-def _finer(picture: Floats, sigma: float) -> Floats:
-    return np.asarray(picture - cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
-
-
 def _light(pixels: Pixels) -> Floats:
-    """Return float32 (T, 2): mean and spread of the upper face's luma on canvases (T, S, S, 3)."""
-    luma = pixels[:, : round(0.4 * pixels.shape[1]) : 2, ::2].mean(-1, dtype=np.float32)
-    return np.stack([luma.mean((1, 2)), luma.std((1, 2))], axis=1)
+    """Return float32 (T, 2): mean and spread of the upper face's brightness on canvases (T, S, S, 3)."""
+    bright = pixels[:, : round(0.4 * pixels.shape[1]) : 2, ::2].mean(-1, dtype=np.float32)
+    return np.stack([bright.mean((1, 2)), bright.std((1, 2))], axis=1)
 
 
 def _crooked(landmarks: Floats, size: int) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisync.metrics.base import NOTHING_SEEN, Better, Value, beside, ratio
+from unisync.metrics.pixels import Likeness, whole_region
 from unisync.types import Pixels, Window
 
 WINDOW, SIGMA = 11, 1.5
@@ -61,7 +62,7 @@ class Ssim:
         return {self.name: ratio(self._sum, self._num, NOTHING_SEEN)}
 
 
-class Psnr:
+class Psnr(Likeness):
     """Peak signal-to-noise ratio of the face's whole canvas, of the mean squared error of all frames and colours.
 
     Papers give the mean of the frames' own ratios, which is as high or higher, and has no value for a frame without error.
@@ -70,23 +71,7 @@ class Psnr:
     name = "psnr"
     unit = "dB"
     better: Better = "higher"
-
-    def __init__(self) -> None:
-        self._squares, self._num = 0, 0
-
-    def update(self, made: Window, truth: Window | None = None) -> None:
-        truth = beside(made, truth, self.name)
-        for new, old in zip(made.pixels, truth.pixels, strict=True):
-            gap = new.astype(np.int64) - old
-            self._squares += int((gap * gap).sum())
-            self._num += gap.size
-
-    def compute(self) -> dict[str, Value]:
-        if not self._num:
-            return {self.name: NOTHING_SEEN}
-        if not self._squares:
-            return {self.name: "no error"}
-        return {self.name: float(10 * np.log10(255**2 * self._num / self._squares))}
+    region = staticmethod(whole_region)
 
 
 class MeshLmd:

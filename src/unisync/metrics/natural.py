@@ -24,7 +24,7 @@ from scipy.special import gamma
 from unisync.errors import WeightsError
 from unisync.metrics.base import NOTHING_SEEN, Better, Value
 from unisync.metrics.libsvm import Regression, Scaling, read_regression, read_scaling
-from unisync.models import models_folder
+from unisync.models import find
 from unisync.types import Pixels, Window
 
 Plane = NDArray[np.float64]
@@ -207,12 +207,6 @@ def _arrays(path: Path, names: tuple[str, str]) -> list[Any]:
         return [room[name] for name in names]
 
 
-def find_model(name: str) -> Path | None:
-    """Return the file of that name in the folder of what others published, if it is there."""
-    path = models_folder() / name
-    return path if path.is_file() else None
-
-
 class _PerFrame:
     """Mean of a figure over the frames that have one. A truth is not looked at: it gets figures of its own."""
 
@@ -250,7 +244,7 @@ class Niqe(_PerFrame):
 
     def __init__(self, parameters: Path | None = None) -> None:
         """parameters: the Gaussian's file; without it one of NIQE_FILES in the folder of models is."""
-        path = parameters or next((path for path in map(find_model, NIQE_FILES) if path), None)
+        path = parameters or next((path for path in map(find, NIQE_FILES) if path), None)
         super().__init__(_distance_to(read_pristine(path)) if path else f"weights missing: {NIQE_FILES[0]}")
 
 
@@ -274,7 +268,7 @@ class Brisque(_PerFrame):
 
     def __init__(self, folder: Path | None = None) -> None:
         """folder: where the two BRISQUE_FILES lie; without it the folder of models."""
-        model, ranges = (folder / name if folder else find_model(name) for name in BRISQUE_FILES)
+        model, ranges = (folder / name if folder else find(name) for name in BRISQUE_FILES)
         if model is None or ranges is None:
             super().__init__(f"weights missing: {BRISQUE_FILES[0] if model is None else BRISQUE_FILES[1]}")
             return

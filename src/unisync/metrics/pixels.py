@@ -26,6 +26,11 @@ def rim_region(landmarks: Floats, size: int) -> Region:
     return (mask > 0) & (mask < 1)
 
 
+def whole_region(landmarks: Floats, size: int) -> Region:
+    """Return the whole canvas, bool (size, size)."""
+    return np.ones((size, size), bool)
+
+
 def free_region(landmarks: Floats, size: int) -> Region:
     """Return where no mask lies, nor within two pixels of one, since canvases are interpolated, bool (size, size)."""
     touched = (mouth_mask(landmarks, size) > 0).astype(np.uint8)
@@ -94,7 +99,7 @@ class Flicker:
         return {self.name: ratio(self._made, self._truth, "a source that does not move")}
 
 
-class _Likeness:
+class Likeness:
     """Peak signal-to-noise ratio over chosen pixels, and the largest error there."""
 
     name: str
@@ -116,6 +121,9 @@ class _Likeness:
         for new, old, points in zip(made.pixels, truth.pixels, truth.landmarks, strict=True):
             self.add(new, old, type(self).region(points, new.shape[0]))
 
+    def compute(self) -> dict[str, Value]:
+        return {self.name: self.psnr()}
+
     def psnr(self) -> Value:
         """Return the ratio in dB."""
         if not self._num:
@@ -123,7 +131,7 @@ class _Likeness:
         return float(10 * np.log10(255**2 * self._num / self._squares)) if self._squares else "no error"
 
 
-class OutsideMask(_Likeness):
+class OutsideMask(Likeness):
     """Likeness to the source where no mask lies, and by how much the worst sample is off."""
 
     name = "outside_mask"
@@ -135,16 +143,13 @@ class OutsideMask(_Likeness):
         return {self.name: self.psnr(), "outside_worst": float(self.worst) if self._num else NOTHING_SEEN}
 
 
-class MouthLikeness(_Likeness):
+class MouthLikeness(Likeness):
     """Likeness of the painted mouth to the truth's, where the film is dubbed with its own speech."""
 
     name = "mouth_likeness"
     unit = "dB"
     better: Better = "higher"
     region = staticmethod(lips_region)
-
-    def compute(self) -> dict[str, Value]:
-        return {self.name: self.psnr()}
 
 
 def _detail(pixels: Pixels, region: Region) -> float:

@@ -28,7 +28,10 @@ BATCH = 32
 
 
 def encode_samples(samples: Iterable[Sample], out: Path, vae: FaceVae, spread: Floats) -> None:
-    """Write OUT/KEY.pt for every sample; what is there already is kept.  spread: (6,) of the lips, canvas sides."""
+    """Write OUT/KEY.pt for every sample; what is there already is kept.
+
+    spread: (6,) of the lips, canvas sides; it only weighs which mouth is lent, so another encoder's does as well.
+    """
     out.mkdir(parents=True, exist_ok=True)
     vae = vae.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for sample in samples:
