@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +108,15 @@ def test_noise_is_no_voice() -> None:
 def test_beyond_its_end_a_speech_is_silent() -> None:
     speech = encode_speech(encoder(), tone(200, 1))
     assert speech.voice_at(torch.tensor([1.5, 100.0, -1.0])).tolist() == [0, 0, 0]
+
+
+def test_finding_the_voice_leaves_torch_its_threads() -> None:
+    """In a process of its own: silero-vad takes all threads but one away as it is imported, once."""
+    code = (
+        "import numpy, torch; from unisync.audio.vad import voice_activity; from unisync.types import Sound\n"
+        "torch.set_num_threads(3); voice_activity(Sound(numpy.zeros(16000, numpy.float32), 16000))\n"
+        "import threading; found = []; thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))\n"
+        "thread.start(); thread.join(); print(torch.get_num_threads(), *found)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["3", "3"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from unisync.audio.mel import RATE
@@ -19,12 +23,11 @@ def voice_activity(sound: Sound) -> Floats:
     Raises ValueError if the sound is not at 16 kHz.
     """
     import torch
-    from silero_vad import load_silero_vad
 
     if sound.rate != RATE:
         raise ValueError(f"speech must be at {RATE} Hz, not {sound.rate}")
     num = int(np.ceil(sound.seconds * 100)) + 1
-    model = load_silero_vad()
+    model = _load()()
     samples = torch.from_numpy(np.pad(sound.samples, (0, -len(sound.samples) % CHUNK)))
     with torch.no_grad():
         chances = np.array([float(model(chunk, RATE)) for chunk in samples.split(CHUNK)])
@@ -34,3 +37,15 @@ def voice_activity(sound: Sound) -> Floats:
     reach = round(HOLD_SECONDS * 100)
     spread = np.convolve(speaking, np.ones(2 * reach + 1), mode="same") > 0
     return spread.astype(np.float32)
+
+
+@cache
+def _load() -> Callable[[], Any]:
+    """Import what loads the model. As it is imported it would leave the whole process's torch one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    from silero_vad import load_silero_vad
+
+    torch.set_num_threads(threads)
+    return load_silero_vad

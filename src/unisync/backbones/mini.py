@@ -15,6 +15,7 @@ from unisync.backbones.base import Geometry
 from unisync.errors import OptionError, WeightsError
 from unisync.nets.audio import AudioConfig, AudioEncoder
 from unisync.nets.lora import merge_lora, parse_lora
+from unisync.nets.precision import autocast
 from unisync.nets.transformer import Condition, Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae, VaeConfig
 from unisync.nets.weights import fill, read_weights
@@ -72,13 +73,13 @@ class Mini:
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             z = self.vae.encode(x.contiguous(memory_format=torch.channels_last))
         return z.float().transpose(0, 1)[None]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Pixels:
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             x = self.vae.decode(z[0].transpose(0, 1).contiguous(memory_format=torch.channels_last))
         x = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
@@ -89,7 +90,7 @@ class Mini:
     @torch.no_grad()
     def velocity(self, z: Tensor, sigma: float, condition: Condition) -> Tensor:
         level = torch.full((len(z),), sigma, device=z.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             out = self.transformer(z, level, condition)
         if self.transformer.config.prediction == "data":
             return flow.data_to_velocity(z, condition.source + out.float(), sigma)

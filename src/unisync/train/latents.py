@@ -17,6 +17,7 @@ from unisync import flow
 from unisync.mask import mouth_mask
 from unisync.methods.pose import draw_pose
 from unisync.mouth import choose_reference, lip_parameters, neutralised
+from unisync.nets.precision import autocast
 from unisync.nets.vae import FaceVae
 from unisync.train.dataset import Canvases, Sample
 from unisync.train.donors import choose_donors, lent, transplanted
@@ -89,6 +90,6 @@ def _encoded(vae: FaceVae, pixels: Pixels) -> Tensor:
     parts = []
     for part in torch.from_numpy(np.ascontiguousarray(pixels)).split(BATCH):
         x = (part.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             parts.append(vae.encode(x).half().cpu())
     return torch.cat(parts)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unisync.errors import OptionError
+from unisync.nets.precision import Precision, autocast
 from unisync.train.board import Board
 from unisync.train.checkpoint import last_checkpoint, read_checkpoint, write_checkpoint
 
@@ -38,7 +39,7 @@ class LoopRecipe:
     batch: int = 8
     accumulate: int = 1
     """Batches per step: their gradients are averaged."""
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"
     learning_rate: float = 1e-3
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     lowest_rate: float = 0.03
@@ -198,7 +199,7 @@ class Loop:
         for _ in range(recipe.accumulate):
             batch = {name: value.to(self.device) for name, value in self.job.draw().items()}
             with accelerator.accumulate(self.objective):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                with autocast(self.device, recipe.precision):
                     terms = self.objective(batch)
                 accelerator.backward(torch.stack(list(terms.values())).sum())
                 if accelerator.sync_gradients:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unisync import flow
 from unisync.methods.unisync import SHARED_NOISE
+from unisync.nets.precision import autocast
 from unisync.nets.transformer import Condition, Transformer
 from unisync.nets.vae import FaceVae
 from unisync.train.clips import Clip, Sampler, SamplingRecipe
@@ -23,7 +24,7 @@ LOOKS = 8
 
 def velocity_of(network: Transformer, z: Tensor, sigma: float, condition: Condition) -> Tensor:
     """Return the velocity float32 (B, C, F, h, w) at one level."""
-    with torch.autocast(z.device.type, torch.bfloat16):
+    with autocast(z.device):
         out = network(z, torch.full((len(z),), sigma, device=z.device), condition).float()
     if network.config.prediction == "data":
         return flow.data_to_velocity(z, condition.source + out, sigma)
@@ -70,7 +71,7 @@ class Looker:
         batch = {name: value.to(device) for name, value in self.batch.items()}
         figures: dict[str, float] = {}
         if recipe is not None:
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device):
                 figures["loss"] = float(loss_of(network, batch, replace(recipe, batch=LOOKS)))
         noise = start_noise(batch["target"].shape, device)
         painted = paint(network, condition_of(batch), batch["mask"], noise, steps)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unisync.errors import OptionError
 from unisync.methods.pose import draw_pose
+from unisync.nets.precision import autocast
 from unisync.nets.vae import FaceVae
 from unisync.train.dataset import Sample
 from unisync.train.loop import Batch, Job, Look, Loop, LoopRecipe, Terms
@@ -82,7 +83,7 @@ def psnr(vae: FaceVae, stock: Stock) -> float:
     values = []
     for pixels, _ in stock:
         x = _tensor(pixels[::13]).to(vae.mean.device)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with autocast(x.device):
             y = vae.reconstruct(vae.posterior(x)[0])
         values.append(10 * torch.log10(4 / (y.float().clamp(-1, 1) - x).square().mean((1, 2, 3))))
     return float(torch.cat(values).mean())
