@@ -89,6 +89,7 @@ ROWS: dict[str, Row] = {
     "without PAFS": Row(pose=False),
     "without TALI": Row(changes={"tau_inj": 0.0}),
     "without Gaussian compositing": Row("hard"),
+    **{f"{num} steps": Row(changes={"steps": num}) for num in (1, 2, 3, 4, 6)},
     **{f"τ_inj {tau:g}": Row(changes={"tau_inj": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)},
 }
 

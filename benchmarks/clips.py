@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -163,9 +163,11 @@ class BlurredMouth:
     def begin(self, track: Track) -> Performer:
         return self
 
-    def render(self, window: Window) -> Pixels:
+    def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
         sigma = BLUR * self.spec.canvas
-        return np.stack([np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8) for image in window.pixels])
+        for window in windows:
+            blurred = [np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8) for image in window.pixels]
+            yield window.start, np.stack(blurred)
 
 
 def blurred_shape(source: Footage, speech: Path, folder: Path) -> Value:

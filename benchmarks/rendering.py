@@ -124,8 +124,7 @@ def measure(method: Unisync, take: Take, sound: Sound, models: FaceModels) -> di
     performer = UnisyncPerformer(method, take.track.name)
     source = take.window
     cuts = windows(iter(canvases(source)), method.spec, sound, take.reference, take.mouths)
-    takes = ((window.start, performer.render(window)) for window in cuts)
-    painted = stitch(takes, method.spec.overlap, source.start + len(source))
+    painted = stitch(performer.render(cuts), method.spec.overlap, source.start + len(source))
     made = seen(replace(source, pixels=np.stack([pixels for _, pixels in painted])), models)
     source = seen(source, models)
     fidelity, leak, sharpness, flicker = LipCorrelation(), LipCorrelation(), Sharpness(), Flicker()

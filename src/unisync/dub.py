@@ -139,8 +139,7 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method) 
     performer = method.begin(track)
     mouths = lend_mouths(film, track, points, (matrices, size)) if method.spec.lends else None
     cuts = windows(prefetch(canvases(), method.spec.length), method.spec, sound, reference, mouths)
-    takes = ((window.start, performer.render(window)) for window in cuts)
-    for index, pixels in stitch(takes, method.spec.overlap, track.stop):
+    for index, pixels in stitch(performer.render(cuts), method.spec.overlap, track.stop):
         i = index - track.start
         if seen[i] > 0:
             keep = 1 - lips_mask(points[i], size)

@@ -50,7 +50,7 @@ def test_lips_open_and_close_as_told(shipped: Mini, monkeypatch: pytest.MonkeyPa
         lips = shipped.closed_lips().expand(len(window), -1).clone()
         lips[:, :2] = told
         monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments, lips=lips: lips)
-        made = method.begin(track(window)).render(window)
+        [(_, made)] = method.begin(track(window)).render([window])
         openings.append(np.median([opening(models, image) for image in made]))
     assert openings[1] - openings[0] > 0.020
     assert openings[0] < 0.030  # the smile itself opens by .063

@@ -160,15 +160,15 @@ def test_painted_lips_take_on_the_texture_of_lent_ones_they_are_like(times: int)
     asked = lips(0.0, 0.0, 0.0, 0.0)
     at = replace(window(), landmarks=np.stack([given[0].landmarks] * 4))
     lent = lender.lent(at, asked)
-    smooth = np.full_like(lent, 150)
-    made = lender.textured(smooth, lent, at, asked)
+    smooth = np.full_like(at.pixels, 150)
+    made = lender.textured(smooth, lent)
     assert made.shape == (4, times * SIZE, times * SIZE, 3)
     lip = slice(round(0.53 * times * SIZE), round(0.58 * times * SIZE))
     middle = slice(round(0.45 * times * SIZE), round(0.55 * times * SIZE))
     assert np.ptp(made[0, lip, middle]) >= 10
     assert (made[:, : times * SIZE // 3] == 150).all()
-    assert np.ptp(lender.textured(smooth, lent, at, asked, amount=0.0)) == 0
-    far = lender.textured(np.full_like(lent, 60), lent, at, asked)
+    assert np.ptp(lender.textured(smooth, lent, amount=0.0)) == 0
+    far = lender.textured(np.full_like(smooth, 60), lent)
     assert np.ptp(far[0, lip, middle]) <= 1
 
 

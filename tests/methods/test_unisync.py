@@ -44,7 +44,8 @@ def track() -> Track:
 
 def render(backbone: Mini, given: Window, **options: object) -> Pixels:
     method = Unisync(DubOptions.from_dict({"steps": 3, **options}), backbone)
-    return method.begin(track()).render(given)
+    [(_, made)] = method.begin(track()).render([given])
+    return made
 
 
 def test_gives_canvases_like_the_windows(backbone: Mini) -> None:
@@ -100,7 +101,7 @@ def test_painting_starts_as_far_off_as_mouths_fall_short(
     monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments: lips.repeat(len(moments), 1))
     performer = Unisync(DubOptions.from_dict(options), backbone).begin(track())
     assert performer.start == options.get("start", CLOSED)
-    performer.render(replace(given, mouths=lent))
+    list(performer.render([replace(given, mouths=lent)]))
     assert performer.start == pytest.approx(start, abs=0.01)
 
 
@@ -109,7 +110,7 @@ def test_steps_are_as_said_or_as_the_weights_are_meant_for(backbone: Mini, monke
         calls: list[float] = []
         monkeypatch.setattr(backbone, "velocity", lambda z, sigma, _, calls=calls: calls.append(sigma) or z)
         method = Unisync(DubOptions(steps=said), backbone)
-        method.begin(track()).render(window())
+        list(method.begin(track()).render([window()]))
         assert len(calls) == steps == method.spec.facts["steps"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,8 +31,11 @@ class Spec:
 class Performer(Protocol):
     """One track's painter; what must be remembered between windows lives here."""
 
-    def render(self, window: Window) -> Pixels:
-        """Return canvases uint8 (T, S, S, 3), or (T, nS, nS, 3), n times enlarged: the window's with new lips."""
+    def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
+        """Yield, for each window in turn, its first frame's index and its canvases with new lips.
+
+        Canvases are uint8 (T, S, S, 3), or (T, nS, nS, 3), n times enlarged. Windows may be read ahead.
+        """
 
 
 class Method(Protocol):

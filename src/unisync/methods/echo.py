@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from unisync.methods.base import Performer, Spec
 from unisync.options import DubOptions
 from unisync.types import Pixels, Track, Window
@@ -16,5 +18,5 @@ class Echo:
     def begin(self, track: Track) -> Performer:
         return self
 
-    def render(self, window: Window) -> Pixels:
-        return window.pixels
+    def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
+        return ((window.start, window.pixels) for window in windows)

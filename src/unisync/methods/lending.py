@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,15 @@ FINE = 1.5
 """Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
 ALIKE, ALIKE_SIGMA = 30.0, 2.0
 """How far painted lips may be from the lent ones, in levels over so many canvas px, and still take on their texture."""
+
+
+@dataclass(frozen=True)
+class Lent:
+    """window: with lent mouths.  mouths: whose, by frame.  openings: (T,) that they are shown with, in canvas sides."""
+
+    window: Window
+    mouths: Sequence[int]
+    openings: Floats
 
 
 class Lender:
@@ -47,31 +59,31 @@ class Lender:
         wanted = np.maximum(openings, 0)
         return float(np.minimum(wanted, widest).sum() / max(float(wanted.sum()), 1e-6))
 
-    def lent(self, window: Window, lips: Floats) -> Pixels:
-        """Return the window's canvases with lent mouths, opened as asked. lips: (T, 6) canvas sides."""
-        pixels = np.empty_like(window.pixels)
-        for i, mouth in enumerate(self.choose(window, lips)):
+    def lent(self, window: Window, lips: Floats) -> Lent:
+        """Return the window with lent mouths, opened as asked. lips: (T, 6) canvas sides."""
+        pixels, mouths = np.empty_like(window.pixels), self.choose(window, lips)
+        for i, mouth in enumerate(mouths):
             reference = opened(self.mouths[mouth], float(lips[i, 0]))
             pixels[i] = neutralised(window.pixels[i : i + 1], window.landmarks[i : i + 1], reference)[0]
-        return pixels
+        return Lent(replace(window, pixels=pixels), mouths, lips[:, 0])
 
-    def textured(self, painted: Pixels, lent: Pixels, window: Window, lips: Floats, amount: float = 1.0) -> Pixels:
+    def textured(self, painted: Pixels, lent: Lent, amount: float = 1.0) -> Pixels:
         """Return painted canvases whose lips have the lent ones' texture where they are like them.
 
-        painted, lent: uint8 (T, S, S, 3).  Returned: uint8 (T, nS, nS, 3), n times enlarged if the mouths are.
+        painted: uint8 (T, S, S, 3).  Returned: uint8 (T, nS, nS, 3), n times enlarged if the mouths are.
         amount: of the texture, in [0, 1].
         """
         fine, size = self.mouths.pixels if self.mouths.fine is None else self.mouths.fine, painted.shape[1]
-        mouths = zip(self.choose(window, lips), window.landmarks, lips[:, 0], painted, lent, strict=True)
+        frames = zip(lent.mouths, lent.window.landmarks, lent.openings, painted, lent.window.pixels, strict=True)
         made = []
-        for mouth, points, opening, own, given in mouths:
+        for mouth, points, opening, own, given in frames:
             places, shown = _places(self.mouths.landmarks[mouth], points, size, float(opening))
             weight = amount * lips_mask(points, size) * shown * _alike(own, given)
             made.append(_textured(own, weight, fine[mouth], places))
         return np.stack(made)
 
     def choose(self, window: Window, lips: Floats) -> list[int]:
-        """Return a mouth for each frame of the window."""
+        """Return a mouth for each frame of the window, which begins no earlier than the one before."""
         frames = range(window.start, window.start + len(window))
         new = [i for i, frame in enumerate(frames) if frame not in self._chosen]
         if new:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from unisync import flow
 from unisync.audio.encoder import SpeechFeatures, encode_speech
 from unisync.backbones.base import Backbone
 from unisync.mask import mouth_mask
+from unisync.methods.abreast import abreast
 from unisync.methods.base import Performer, Spec
 from unisync.methods.detail import LipsDetail
-from unisync.methods.lending import Lender
+from unisync.methods.lending import Lender, Lent
 from unisync.methods.pose import draw_pose
 from unisync.mouth import closed, neutralised
 from unisync.nets.transformer import Condition
@@ -54,6 +56,15 @@ class Unisync:
         return self._heard[id(sound)][1]
 
 
+@dataclass(frozen=True)
+class Scene:
+    """window: as the film has it.  given: with the lips that are painted over.  lent: where these come from mouths lent."""
+
+    window: Window
+    given: Window
+    lent: Lent | None = None
+
+
 class UnisyncPerformer:
     """One track. The noise depends on the seed, the track and the frame alone, so overlapping windows agree."""
 
@@ -64,18 +75,27 @@ class UnisyncPerformer:
         self.lender: Lender | None = None
         self.start = CLOSED if method.options.start is None else method.options.start
 
-    def render(self, window: Window) -> Pixels:
-        """Return the window's canvases with the lips of the speech, as fine as the film's own."""
-        own = window.pixels
+    def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
+        """Yield the windows' canvases with the lips of the speech, as fine as the film's own."""
+        scenes = abreast(lambda scene: self.paint(scene.given), map(self.scene, windows), self.method.backbone.device)
+        for scene, painted in scenes:
+            made = self.detail(painted, scene.window.pixels, scene.window.landmarks)
+            if self.lender is not None and scene.lent is not None:
+                amount = min(1.0, self.method.options.detail)
+                made = self.lender.textured(made, scene.lent, amount)
+            yield scene.window.start, made
+
+    def scene(self, window: Window) -> Scene:
+        """Return what is to be painted, other lips in place of the window's own."""
+        self.method.listen(window.sound)  # here, once: windows are painted side by side
         if self.method.options.source_lips == "nearest" and window.mouths is not None:
-            lender, lips = self.lender_of(window, window.mouths), self.lips_at(window.sound, window.seconds)
-            lent = lender.lent(window, lips)
-            painted = self.detail(self.paint(replace(window, pixels=lent)), own, window.landmarks)
-            return lender.textured(painted, lent, window, lips, min(1.0, self.method.options.detail))
+            lips = self.lips_at(window.sound, window.seconds)
+            lent = self.lender_of(window, window.mouths).lent(window, lips)
+            return Scene(window, lent.window, lent)
         if self.method.options.source_lips != "as_is" and window.reference is not None:
             pixels = neutralised(window.pixels, window.landmarks, closed(window.reference))
-            window = replace(window, pixels=pixels)
-        return self.detail(self.paint(window), own, window.landmarks)
+            return Scene(window, replace(window, pixels=pixels))
+        return Scene(window, window)
 
     def lender_of(self, window: Window, mouths: Mouths) -> Lender:
         """Return who lends this track its mouths; the first time, find where painting starts."""

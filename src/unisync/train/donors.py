@@ -85,5 +85,5 @@ def lent(pixels: Pixels, landmarks: Floats, spread: Floats, rnd: random.Random) 
         window = Window(own.start, pixels[own], seconds, landmarks[own], silence, None)
         asked = lips[own].copy()
         asked[:, :2] *= 1 + rnd.uniform(-MISS, MISS)
-        out[own] = lender.lent(window, asked)
+        out[own] = lender.lent(window, asked).window.pixels
     return out
