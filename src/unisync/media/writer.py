@@ -65,7 +65,9 @@ def write_film(
 
 
 def _write(frames: Iterable[Frame], private: Path, film: Film, speech: Speech | None, target: Target) -> int:
-    options = {"movflags": "+faststart"} if target.container in ("mp4", "mov") else {}
+    options = {"fflags": "+bitexact"}  # Matroska would name the film by a number drawn by lot
+    if target.container in ("mp4", "mov"):
+        options["movflags"] = "+faststart"
     num, previous = 0, -1
     with av.open(str(private), "w", format=target.container, options=options) as output:
         output.metadata["comment"] = COMMENT
