@@ -5,13 +5,13 @@ Floor 1: numbers and words only. Whether a film, face, method or encoder exists 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
 from unisync.errors import OptionError
+from unisync.parse import fitted, read_toml, suggest
 
 SourceLips = Literal["nearest", "neutral", "as_is"]
 TaliMode = Literal["index", "sigma"]
@@ -50,7 +50,7 @@ class _Options:
 
     def __post_init__(self) -> None:
         for name, hint in hints(type(self)).items():
-            object.__setattr__(self, name, _typed(name, getattr(self, name), hint))
+            object.__setattr__(self, name, fitted(hint, getattr(self, name), name))
         self.check()
 
     def check(self) -> None:
@@ -79,14 +79,7 @@ class _Options:
     @classmethod
     def read_toml(cls, path: Path | str) -> dict[str, Any]:
         """Return the names and values in a TOML file, unchecked."""
-        import tomllib
-
-        try:
-            values = tomllib.loads(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise OptionError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise OptionError(f"{path}: is not TOML ({error})") from error
+        values = read_toml(Path(path))
         table = values.get(cls.__name__.removesuffix("Options").lower(), values)
         if not isinstance(table, dict):
             raise OptionError(f"{path}: holds a single value where a table of options should be")
@@ -117,7 +110,9 @@ class DubOptions(_Options):
     method: str = _option("unisync", "What paints the lips; 'echo' paints nothing.")
     weights: str | None = _option(None, "Weights file to use instead of the method's own.")
     lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
-    steps: int | None = _option(None, "Denoising steps; as many as the weights are meant for if not said.")
+    steps: int | None = _option(
+        None, "Denoising steps; else as many as the weights need, fewer where there is little to paint."
+    )
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     detail: float = _option(1.0, "How much of the film's fineness painted lips get back; 0 leaves them soft.")
     guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
@@ -234,12 +229,6 @@ def hints(options: type[_Options]) -> dict[str, Any]:
     return {item.name: every[item.name] for item in fields(options)}
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _place(name: str, text: str, form: str, count: int) -> None:
     """Check "x,y@seconds" or "x,y,w,h@seconds"; without "@seconds" it is second 0."""
     place, _, moment = text.partition("@")
@@ -254,21 +243,3 @@ def _place(name: str, text: str, form: str, count: int) -> None:
 def _within(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise OptionError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Return `value` if it fits the hint (a whole number does for a float), else raise OptionError."""
-    choices = get_args(hint)
-    if type(None) in choices:
-        return None if value is None else _typed(name, value, choices[0])
-    if choices:
-        if value not in choices:
-            near = suggest(value, choices) if isinstance(value, str) else ""
-            raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value!r}{near}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-        raise OptionError(f"{name} must be {words[hint]}, not {value!r}")
-    return value

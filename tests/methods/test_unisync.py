@@ -114,6 +114,16 @@ def test_steps_are_as_said_or_as_the_weights_are_meant_for(backbone: Mini, monke
         assert len(calls) == steps == method.spec.facts["steps"]
 
 
+@pytest.mark.parametrize(("start", "said", "steps"), [(0.9, None, 4), (0.65, None, 3), (0.5, None, 2), (0.5, 6, 6)])
+def test_painting_takes_fewer_steps_where_there_is_less_to_paint(
+    backbone: Mini, monkeypatch: pytest.MonkeyPatch, start: float, said: int | None, steps: int
+) -> None:
+    monkeypatch.setattr(backbone, "steps", 4)
+    performer = UnisyncPerformer(Unisync(DubOptions(steps=said), backbone), "face1")
+    performer.start = start
+    assert performer.steps == steps
+
+
 def test_a_reference_that_is_not_closed_is_shut() -> None:
     marks = face(0.15)
     for upper, lower in zip((191, 80, 81, 311, 310, 415), (95, 88, 178, 402, 318, 324), strict=True):

@@ -41,7 +41,7 @@ class Backbone(Protocol):
 
     @property
     def steps(self) -> int:
-        """How many denoising steps these weights are meant for."""
+        """How many denoising steps these weights are meant for, from closed lips."""
 
     def encode(self, pixels: Pixels) -> Tensor:
         """Return latents (1, C, F', h, w) of canvases uint8 (F, S, S, 3)."""

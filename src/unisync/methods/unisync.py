@@ -97,6 +97,12 @@ class UnisyncPerformer:
             return Scene(window, replace(window, pixels=pixels))
         return Scene(window, window)
 
+    @property
+    def steps(self) -> int:
+        """How many steps painting takes: the less there is to paint, the fewer, unless it was said how many."""
+        whole = self.method.steps
+        return whole if self.method.options.steps else max(1, round(whole * min(1.0, self.start / CLOSED)))
+
     def lender_of(self, window: Window, mouths: Mouths) -> Lender:
         """Return who lends this track its mouths; the first time, find where painting starts."""
         if self.lender is None:
@@ -125,7 +131,7 @@ class UnisyncPerformer:
         generator = torch.Generator().manual_seed(self.seed + window.start)
         injection = flow.Injection(source, mask, options.tau_inj, options.tali_mode)
         velocity = self.velocity(window, source, backbone.encode(draw_pose(window.landmarks, size)))
-        levels = flow.schedule(self.method.steps, options.shift, self.start)
+        levels = flow.schedule(self.steps, options.shift, self.start)
         start = flow.progressive_start(source, noise, self.start)
         return backbone.decode(flow.sample(velocity, start, levels, injection, generator))
 

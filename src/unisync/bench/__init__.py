@@ -1,0 +1,1 @@
+"""Evaluation: suites of films, methods beside each other, tables and a report."""
