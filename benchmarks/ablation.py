@@ -22,9 +22,10 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from footage import Footage, dub_options, judge, look, next_speaker, pairs, speakers_of, talking
+from footage import dub_options, judge, next_speaker, speakers_of, talking
 from tables import figure, header, line, median
 from unisync.backbones.mini import Mini, embedded_weights
+from unisync.bench.footage import Footage, look, pairs
 from unisync.dub import dub_frames, perform
 from unisync.face.paste import paste
 from unisync.media import EncodeOptions, cut, probe, read_frames, read_sound, write_film

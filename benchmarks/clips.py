@@ -22,17 +22,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from footage import (
-    Footage,
-    dub_options,
-    films,
-    judge,
-    look,
-    next_speaker,
-    pairs,
-    speakers_of,
-)
+from footage import dub_options, films, judge, next_speaker, speakers_of
 from tables import cell, figure, header, line, median
+from unisync.bench.footage import Footage, look, pairs
 from unisync.dub import dub_film, dub_frames, fit
 from unisync.errors import UnisyncError
 from unisync.media import EncodeOptions, Film, Speech, probe, read_frames, read_sound, write_film

@@ -8,22 +8,17 @@ LSE-C above theirs is seen for what it is. Weights are looked for where docs/mod
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from footage import LENGTH, SILENCE, Footage, films, found_beside, look
+from footage import films
 from tables import figure, header, line
+from unisync.bench.footage import SILENCE, look, show
 from unisync.errors import MediaError
-from unisync.face.align import transform
-from unisync.face.views import VIEWS
-from unisync.media import probe, read_frames, read_sound
-from unisync.methods.windows import Canvas, window_of
+from unisync.media import probe, read_sound
 from unisync.metrics.base import Value
 from unisync.metrics.learned import Learned
 from unisync.registry import load
-from unisync.types import NUM_LANDMARKS, Floats, Sound, Window
 
 NAMES = ("fid", "fvd", "fvd_rgb_imagenet", "csim", "lse_c_tracked", "lse_c_frame")
 
@@ -63,53 +58,6 @@ def judge_all(made: Sequence[Path], sources: Sequence[Path]) -> dict[str, Value]
         for metric in wanted:
             show(metric, new, old, sound)
     return {name: value for metric in metrics for name, value in metric.compute().items()}
-
-
-def show(metric: Learned, made: Footage, source: Footage, sound: Sound) -> None:
-    """Show a metric a film beside its source, through the view that it names."""
-    if VIEWS[metric.view].whole:
-        metric.begin()
-        for windows in zip(whole(made, metric, sound), whole(source, metric, SILENCE), strict=False):
-            metric.update(*windows)
-    elif metric.alone:
-        for track in made.tracks:
-            metric.begin()
-            for window in seen(made, track.start, track.landmarks, metric, sound):
-                metric.update(window)
-    else:
-        for track in source.tracks:
-            metric.begin()
-            stop = min(track.stop, len(made.film))
-            own = [found_beside(made.tracks, track, index) for index in range(track.start, stop)]
-            nobody = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
-            faces = np.array([nobody if points is None else points for points in own], np.float32)
-            truths = seen(source, track.start, track.landmarks[: len(own)], metric, SILENCE)
-            for windows in zip(seen(made, track.start, faces, metric, sound), truths, strict=True):
-                metric.update(*windows)
-
-
-def whole(film: Footage, metric: Learned, sound: Sound) -> Iterator[Window]:
-    """Yield windows of all frames of a film; of faces they know nothing."""
-    nothing = np.broadcast_to(np.float32(np.nan), (len(film.film), NUM_LANDMARKS, 2))
-    return seen(film, 0, nothing, metric, sound)
-
-
-def seen(film: Footage, start: int, landmarks: Floats, metric: Learned, sound: Sound) -> Iterator[Window]:
-    """Yield windows of a stretch of a film as a metric wants to see it. landmarks: (T, 468, 2) px, nan: no face, black."""
-    view, size = VIEWS[metric.view], metric.size
-    there = np.isfinite(landmarks).all((1, 2)) | view.whole
-    matrices = np.zeros((len(landmarks), 2, 3))
-    if there.any():
-        matrices[there] = view.matrices(landmarks[there], (film.plan.width, film.plan.height), size)
-    rows: list[Canvas] = []
-    for i, frame in enumerate(read_frames(film.film, start, start + len(landmarks))):
-        black = np.zeros((size, size, 3), np.uint8)
-        pixels = view.show(frame.pixels, matrices[i], size) if there[i] else black
-        points = transform(landmarks[i], matrices[i].astype(np.float32))
-        rows.append(Canvas(frame.index, pixels, float(film.plan.seconds[start + i]), points))
-        if len(rows) == LENGTH or i == len(landmarks) - 1:
-            yield window_of(rows, sound)
-            rows = []
 
 
 if __name__ == "__main__":

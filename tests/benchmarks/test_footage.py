@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from faces import frames, lay
-from footage import Footage, dub_options, judge, look, native_size, next_speaker, pairs
+from footage import dub_options, judge, next_speaker
 from marks import face
+from unisync.bench.footage import Footage, look, native_size, pairs
 from unisync.errors import OptionError
 from unisync.media import EncodeOptions, drawn, write_film
 from unisync.types import Sound, Track

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faces import frames, lay
-from footage import Footage, look
 from layouts import SYNCNET, arcface, random_state
 from published import NAMES, judge_all, main, show, source_of
+from unisync.bench.footage import Footage, look
 from unisync.errors import MediaError
 from unisync.face.views import ARCFACE
 from unisync.media import EncodeOptions, Speech, drawn, read_sound, write_film
