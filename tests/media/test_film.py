@@ -48,6 +48,14 @@ def test_cut_drops_frames_that_start_at_or_after_the_end() -> None:
     assert cut(FILM, 0.31).duration == Fraction(6, 10)
 
 
+@pytest.mark.parametrize("num", [19, 20, 21, 70])
+def test_seconds_as_floats_are_meant_to_the_microsecond(num: int) -> None:
+    """Many a float lies a hair above the moment at which a frame starts."""
+    film = drawn("x", 16, 16, 25, 100)
+    assert len(cut(film, num / 25)) == num
+    assert len(extend(cut(film, 0.04), num / 25, "hold")) == num
+
+
 def test_an_extended_film_can_be_cut_and_extended_again() -> None:
     again = extend(cut(extend(FILM, 2, "loop"), 1), 3, "loop")
     assert again.source is not None

@@ -115,9 +115,10 @@ def extend(film: Film, seconds: Fraction | float, how: Extension) -> Film:
     """
     if how not in ("loop", "bounce", "hold"):
         raise ValueError(f"how must be loop, bounce or hold, not {how!r}")
+    seconds = _meant(seconds)
     if film.duration >= seconds:
         return film
-    end = Fraction(seconds) / film.time_base
+    end = seconds / film.time_base
     ticks, order = [], []
     for tick, index in _forever(film, "hold" if len(film) == 1 else how):
         if tick >= end:
@@ -129,11 +130,16 @@ def extend(film: Film, seconds: Fraction | float, how: Extension) -> Film:
 
 def cut(film: Film, seconds: Fraction | float) -> Film:
     """Return the film without the frames that start at or after a time; the first frame always stays."""
-    end = Fraction(seconds) / film.time_base
+    end = _meant(seconds) / film.time_base
     num = max(1, sum(1 for tick in film.ticks if tick < end))
     if num == len(film):
         return film
     return _rearranged(film, film.ticks[:num], tuple(range(num)), film.ticks[num] - film.ticks[num - 1])
+
+
+def _meant(seconds: Fraction | float) -> Fraction:
+    """Return a float to the microsecond: .8 lies a hair above the moment at which frame 20 of 25 a second starts."""
+    return seconds if isinstance(seconds, Fraction) else Fraction(seconds).limit_denominator(10**6)
 
 
 def _rearranged(film: Film, ticks: tuple[int, ...], order: tuple[int, ...], last: int) -> Film:
