@@ -19,6 +19,7 @@ PERFECT = {
     "flicker": 1.0,
     "fvd": "weights missing: i3d_torchscript.pt",
     "fvd_rgb_imagenet": "weights missing: rgb_imagenet.pt",
+    "hyperiqa": "pyiqa is not installed",
     "identity_shape": 0.0,
     "lip_correlation": 1.0,
     "lmd_mesh": 0.0,
