@@ -30,7 +30,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_demo_film(tmp_path_factory.mktemp("film") / "a film.mp4", 0.6)
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["dub", "--help"], ["scan", "-h"], ["doctor", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["dub", "--help"], ["scan", "-h"], ["doctor", "--help"], ["evaluate", "-h"]]
+)
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
     code = (
         "import sys; from unisync.cli import main\n"
@@ -168,3 +170,29 @@ def test_doctor_fails_when_something_needed_is_missing(monkeypatch: pytest.Monke
     assert "mend it with: git checkout -- weights" in said
     monkeypatch.setattr(api, "doctor", lambda: iter([Check("disk", False, "0.1 GB", needed=False)]))
     assert unisync("doctor")[0] == 0
+
+
+def test_a_suite_is_made_carried_out_and_compared(film: Path, tmp_path: Path) -> None:
+    folder, suite, out = tmp_path / "films", tmp_path / "suite.toml", tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(film.read_bytes())
+    code, said, _ = unisync("evaluate", "import", folder, "-o", suite)
+    assert (code, said) == (0, f"{suite}: 1 clips\n")
+    clip = f'[[clip]]\nname = "a"\nfilm = "{folder / "a.mp4"}"\n'
+    head = 'protocols = ["silent"]\nmetrics = ["silence_share"]\n'
+    suite.write_text(head + clip + '[[method]]\nname = "copy"\nkind = "copy"\n')
+    code, said, _ = unisync("evaluate", suite, "-o", out)
+    assert code == 0 and "| copy | 1/1 |" in said
+    assert said.endswith(f"{out / 'report.html'}: 1 of 1 films made, 0 failed\n")
+    assert (out / "rate.html").is_file() and (out / "table-silent.csv").is_file()
+    code, said, _ = unisync("evaluate", "diff", out, out)
+    assert code == 0 and "| silent | copy | silence_share |" in said
+    code, _, said = unisync("evaluate", tmp_path / "none.toml", "-o", out)
+    assert code == 2 and "none.toml: cannot be read" in said
+    code, _, said = unisync("evaluate", "import", folder, "-o", suite, "--layout", "hdft")
+    assert code == 2 and "did you mean 'hdtf'?" in said
+
+
+def test_films_are_measured_and_arranged(film: Path, tmp_path: Path) -> None:
+    code, said, _ = unisync("evaluate", "build", film.parent, "-o", tmp_path / "suite.toml")
+    assert code == 0 and "a film" in said and (tmp_path / "suite.toml").is_file()

@@ -8,7 +8,21 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
-COMMANDS = ("", "dub", "scan", "prepare", "train", "demo", "doctor", "models")
+COMMANDS = (
+    "",
+    "dub",
+    "scan",
+    "prepare",
+    "train",
+    "demo",
+    "doctor",
+    "models",
+    "evaluate",
+    "evaluate run",
+    "evaluate diff",
+    "evaluate import",
+    "evaluate build",
+)
 HEAD = "# The command line\n\nWritten by `make docs` from `unisync --help`; do not edit.\n"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from unisync.train.assemble import Prepared
 
 __all__ = [
+    "Evaluated",
+    "build_suite",
     "check_models",
+    "compare",
     "contact_sheet",
     "demo",
     "doctor",
     "dub",
+    "evaluate",
+    "import_suite",
     "list_models",
     "load_plan",
     "model_rows",
@@ -86,6 +91,70 @@ def train(recipe: Path | str, *, options: TrainOptions | None = None) -> Path:
     from unisync.train.run import train_by
 
     return train_by(read_recipe(Path(recipe), options or TrainOptions()))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """report: the page for people.  text: the tables as Markdown.  cells, finished, failed: films wanted, made and not."""
+
+    report: Path
+    text: str
+    cells: int
+    finished: int
+    failed: int
+
+
+def evaluate(
+    suite: Path | str,
+    out: Path | str,
+    *,
+    jobs: int = 1,
+    ratings: Iterable[Path | str] = (),
+    on_progress: OnProgress | None = None,
+) -> Evaluated:
+    """Carry out a suite in the folder `out`, or go on; write results, tables and a report. Raises UnisyncError."""
+    from unisync.bench import report, run, tables
+    from unisync.bench.suite import read_suite
+
+    wanted, out = read_suite(Path(suite)), Path(out)
+    run.evaluate(wanted, out, jobs, on_progress)
+    results = tables.read_results(out, report.read_ratings(map(Path, ratings)))
+    made = tables.sheets(wanted, results)
+    tables.write_tables(made, wanted, out)
+    states = [row["status"] for row in results if "status" in row]
+    text = "\n".join(map(tables.markdown, made))
+    page = report.write_report(out, made)
+    return Evaluated(page, text, len(states), states.count("finished"), states.count("failed"))
+
+
+def compare(first: Path | str, second: Path | str) -> str:
+    """Return what changed from one evaluation's folder to another's, as Markdown. Raises OptionError."""
+    from unisync.bench import tables
+
+    return tables.markdown(tables.diff(Path(first), Path(second)))
+
+
+def import_suite(folder: Path | str, out: Path | str, *, layout: str = "auto") -> int:
+    """Write a suite of the films in a folder and return how many there are. Raises OptionError."""
+    from unisync.bench.importers import Layout, import_folder
+    from unisync.bench.suite import write_suite
+    from unisync.parse import fitted
+
+    suite = import_folder(Path(folder), fitted(Layout, layout, "layout"))
+    write_suite(suite, Path(out))
+    return len(suite.clips)
+
+
+def build_suite(
+    folder: Path | str, out: Path | str, *, per_cell: int = 0, on_progress: OnProgress | None = None
+) -> list[dict[str, str]]:
+    """Write a suite of the films in a folder, arranged by what they show; return what was measured, as a table."""
+    from unisync.bench.builder import build, traits_table
+    from unisync.bench.suite import write_suite
+
+    suite, traits = build(Path(folder), per_cell, on_progress)
+    write_suite(suite, Path(out))
+    return traits_table(traits)
 
 
 def demo(

@@ -41,7 +41,8 @@ class Entrant:
     """One method of the suite.
 
     unisync: dubbed by this package with `options` of `dub` (method = "echo" is its plumbing alone).  copy: the film's own
-    picture with the speech.  folder: films made elsewhere, FOLDER/PROTOCOL/CLIP.mp4 or FOLDER/CLIP.mp4 where the suite has
+    picture with the speech, `shift` seconds late (what comes off the end goes to the beginning): under self it is the truth,
+    shifted a film out of sync.  folder: films made elsewhere, FOLDER/PROTOCOL/CLIP.mp4 or FOLDER/CLIP.mp4 where the suite has
     one protocol.  command: a program that writes {out} from {film} and {speech}.
     """
 
@@ -50,12 +51,15 @@ class Entrant:
     options: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     command: str = ""
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         wanted = {"folder": self.folder is not None, "command": bool(self.command)}
         for kind, given in wanted.items():
             if given != (self.kind == kind):
                 raise OptionError(f"method {self.name!r} of kind {self.kind!r}: {kind} goes with kind {kind!r} alone")
+        if self.shift and self.kind != "copy":
+            raise OptionError(f"method {self.name!r}: shift goes with kind 'copy' alone")
         if self.options and self.kind != "unisync":
             raise OptionError(f"method {self.name!r}: options go with kind 'unisync' alone")
         self.dub_options()
