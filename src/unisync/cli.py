@@ -400,7 +400,7 @@ def _bars() -> Iterator[OnProgress | None]:
                 begun[stage] = time.monotonic()
                 tasks[stage] = bars.add_task(stage, total=total, pace="")
             pace = progress.done / max(time.monotonic() - begun[stage], 1e-3)
-            what = "films" if stage == "films" else "frames"
+            what = "films" if stage in ("films", "cells", "build") else "frames"
             bars.update(tasks[stage], completed=progress.done, total=total, pace=f"{pace:.1f} {what}/s")
 
         yield draw

@@ -15,8 +15,9 @@ from films import make_sound, make_text
 from marks import face
 from unisync.bench.builder import balanced, build, cell_of, kinds_of, tags_of, traits_table
 from unisync.bench.suite import Clip
-from unisync.bench.traits import SKIN, Traits, camera_pace, face_light, measure, yaw_degrees
+from unisync.bench.traits import SKIN, Traits, camera_pace, face_light, measure
 from unisync.errors import Cancelled, OptionError
+from unisync.face.align import yaw_degrees
 from unisync.face.detect import FaceModels
 from unisync.media import drawn, write_film
 from unisync.types import Floats, Pixels, Progress

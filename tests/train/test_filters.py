@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from unisync.face.align import yaw_degrees
 from unisync.options import PrepareOptions
 from unisync.train.canvases import Canvases, Span
 from unisync.train.films import measure
-from unisync.train.filters import FILTERS, occlusion, sharpness, yaw_degrees
+from unisync.train.filters import FILTERS, occlusion, sharpness
 from unisync.types import Plan, Shot, Track
 
 SIZE = 128

@@ -32,7 +32,7 @@ Curves = dict[str, list[float] | None]
 class Judge:
     """Judges made films beside one source, under one protocol.
 
-    source, truth, spoken: looked at.  sound: what is heard in the made films.  metrics: names behind the door.
+    source, truth, spoken: looked at.  sound: what is heard in the made films.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Judge:
         self.source, self.sound, self.protocol, self.truth, self.spoken = source, sound, protocol, truth, spoken
 
     def __call__(self, made: Footage, metrics: Sequence[str]) -> tuple[dict[str, Value], Curves]:
-        """Return the figures by name, or why there is none, and the lips' openings over time."""
+        """Return the figures by name, or why there is none, and the lips' openings over time. metrics: by name."""
         figures: dict[str, Value] = {}
         plain: dict[str, Metric] = {}
         for name in metrics:

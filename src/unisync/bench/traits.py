@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from unisync.face.align import yaw_degrees
 from unisync.face.detect import FaceModels
 from unisync.media import probe, read_frames
 from unisync.scan import choose, scan_film
@@ -20,8 +21,6 @@ GREY = 180
 """The shorter side of the pictures that the camera's motion is measured in, px."""
 SKIN_SIDE = 64
 """The longer side of the pictures that light is measured in, px."""
-CHEEK_OVER_NOSE = 0.773
-"""In the canonical face mesh, half the width between the cheeks over how far the nose's tip stands before them."""
 SKIN = (117, 123, 50, 205, 425, 280, 352, 346, 197)
 """Points around the cheeks and the nose, where neither hair nor beard nor brows are: there light is measured."""
 BODY = 2.0
@@ -111,15 +110,6 @@ def measure(path: Path, on_progress: OnProgress | None = None, *, models: FaceMo
         camera=float(np.mean(paces)) if paces else 0.0,
         cuts=60 * (len(plan.shots) - 1) / seconds,
     )
-
-
-def yaw_degrees(landmarks: Floats) -> Floats:
-    """Return float32 (T,), how far faces (T, 468, 2) are turned to the side, by where the nose lies between the cheeks."""
-    right, left, nose = landmarks[:, 234], landmarks[:, 454], landmarks[:, 1]
-    half = (left - right) / 2
-    norm = np.maximum(np.square(half).sum(1), 1e-6)
-    aside = ((nose - (left + right) / 2) * half).sum(1) / norm
-    return np.asarray(np.degrees(np.arctan(CHEEK_OVER_NOSE * aside)), np.float32)
 
 
 def face_light(pixels: Pixels, landmarks: Floats) -> tuple[float, float] | None:

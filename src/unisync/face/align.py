@@ -11,6 +11,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from unisync.types import Floats, Pixels
 
+CHEEK_OVER_NOSE = 0.773
+"""In the canonical face mesh, half the width between the cheeks over how far the nose's tip stands before them."""
 ANCHORS = np.array([(0.30, 0.12), (0.70, 0.12), (0.50, 0.40)])
 """Right eye, left eye, nose base in the canvas, as shares of its side."""
 SMOOTH_SECONDS = 0.08
@@ -86,3 +88,12 @@ def finer(matrices: Floats) -> int:
 def enlargement(scale: float) -> int:
     """Return how many times a canvas of so many pixels per frame pixel must be enlarged not to be coarse: 1, 2 or 4."""
     return 1 if scale >= 0.75 else 2 if scale > 0.4 else 4
+
+
+def yaw_degrees(landmarks: Floats) -> Floats:
+    """Return float32 (T,), how far faces (T, 468, 2) are turned to the side, by where the nose lies between the cheeks."""
+    right, left, nose = landmarks[:, 234], landmarks[:, 454], landmarks[:, 1]
+    half = (left - right) / 2
+    norm = np.maximum(np.square(half).sum(1), 1e-6)
+    aside = ((nose - (left + right) / 2) * half).sum(1) / norm
+    return np.asarray(np.degrees(np.arctan(CHEEK_OVER_NOSE * aside)), np.float32)

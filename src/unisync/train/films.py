@@ -22,6 +22,7 @@ import numpy as np
 from unisync.audio.mel import RATE
 from unisync.audio.vad import voice_activity
 from unisync.errors import MediaError, UnisyncError
+from unisync.face.align import yaw_degrees
 from unisync.face.detect import FaceModels
 from unisync.media.probe import probe
 from unisync.media.sound import read_sound
@@ -31,7 +32,7 @@ from unisync.scan import scan_film
 from unisync.train.alike import fingerprint
 from unisync.train.canvases import LAST_FRAME, Span, aligned, cut_pixels, heard, spans_of
 from unisync.train.dataset import Canvases, Figures, append, pack, write_whole
-from unisync.train.filters import FILTERS, occlusion, sharpness, yaw_degrees
+from unisync.train.filters import FILTERS, occlusion, sharpness
 from unisync.train.identity import look
 from unisync.types import Floats, Pixels, Plan, Sound
 

@@ -11,8 +11,6 @@ import numpy as np
 from unisync.options import PrepareOptions
 from unisync.types import Floats, Pixels
 
-CHEEK_OVER_NOSE = 0.773
-"""In the canonical face mesh, half the width between the cheeks over how far the nose's tip stands before them."""
 SKIN = (205, 425, 207, 427, 214, 434, 210, 430, 199, 200, 164)
 """Points around the mouth that should look the same all along."""
 STEADY = (6, 197, 195, 117, 346, 50, 280)
@@ -52,15 +50,6 @@ FILTERS = (
     Filter("rival", "max_rival", most=True, spoken=True),
     Filter("sync", "min_sync", spoken=True),
 )
-
-
-def yaw_degrees(landmarks: Floats) -> Floats:
-    """Return float32 (T,), how far faces (T, 468, 2) are turned to the side, by where the nose lies between the cheeks."""
-    right, left, nose = landmarks[:, 234], landmarks[:, 454], landmarks[:, 1]
-    half = (left - right) / 2
-    norm = np.maximum(np.square(half).sum(1), 1e-6)
-    aside = ((nose - (left + right) / 2) * half).sum(1) / norm
-    return np.degrees(np.arctan(CHEEK_OVER_NOSE * aside)).astype(np.float32)
 
 
 def sharpness(pixels: Pixels, scale: float) -> float:

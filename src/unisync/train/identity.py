@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from unisync.face.align import yaw_degrees
 from unisync.face.speaker import lip_opening
 from unisync.train.dataset import Canvases
-from unisync.train.filters import yaw_degrees
 from unisync.types import Floats
 
 SAME_FACE = 0.6
