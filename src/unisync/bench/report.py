@@ -16,12 +16,10 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from unisync.bench.sheet import Curve, Sheet, number, page, plots, table, tag, text
-from unisync.bench.suite import Protocol
+from unisync.bench.suite import ALL_CLIPS, Protocol
 from unisync.errors import OptionError
 from unisync.parse import made
 
-ALL_CLIPS = "*"
-"""The clip of a line whose figures are of all clips together."""
 MAIN = (
     "follows", "leak", "expert_confidence", "lip_leak", "silence_share", "csim", "mouth_likeness", "lse_c_tracked",
     "outside_mask", "sharpness", "ssim",

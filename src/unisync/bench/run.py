@@ -17,7 +17,7 @@ import unisync
 from unisync.backbones.mini import embedded_weights
 from unisync.bench.judge import POOLED, all_metrics, pooled, watched
 from unisync.bench.material import STILL_SECONDS, Material, gather
-from unisync.bench.suite import Suite, write_suite
+from unisync.bench.suite import ALL_CLIPS, Suite, write_suite
 from unisync.bench.work import Task, carry_out, facts_of, write
 from unisync.errors import OptionError
 from unisync.media import EncodeOptions, Speech, cut, extend, probe, read_frames, read_sound, write_film
@@ -26,8 +26,6 @@ from unisync.models import MODELS, find
 from unisync.types import OnProgress, Progress
 
 RESULTS, TIMES, ABOUT = "results.jsonl", "times.jsonl", "about.json"
-ALL = "*"
-"""The clip of a result that is of all clips together."""
 
 
 def evaluate(suite: Suite, out: Path, jobs: int = 1, on_progress: OnProgress | None = None) -> Path:
@@ -120,7 +118,13 @@ def _of_all(
             figures: dict[str, Any] = {}
             for name in wanted:
                 figures |= pooled(name, [task.folder / task.place for task in own], sources)
-            yield {"protocol": protocol, "clip": ALL, "method": method.name, "figures": figures, "clips": len(own)}
+            yield {
+                "protocol": protocol,
+                "clip": ALL_CLIPS,
+                "method": method.name,
+                "figures": figures,
+                "clips": len(own),
+            }
 
 
 def _about(suite: Suite) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from unisync.parse import made, read_toml
 Protocol = Literal["self", "cross", "silent"]
 Kind = Literal["unisync", "copy", "folder", "command"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+ALL_CLIPS = "*"
+"""The clip of a result whose figures are of all clips together."""
 PLACES = ("film", "speech", "out")
 """What a command's template may name."""
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unisync.bench.run import ALL, RESULTS, TIMES
+from unisync.bench.run import RESULTS, TIMES
 from unisync.bench.sheet import Sheet
 from unisync.bench.statistics import Mean, difference, mean
-from unisync.bench.suite import Suite
+from unisync.bench.suite import ALL_CLIPS, Suite
 from unisync.errors import OptionError
 
 Result = Mapping[str, Any]
@@ -195,7 +195,7 @@ def _sheet(suite: Suite, protocol: str, rows: Sequence[Result]) -> Sheet:
     made = []
     for method in suite.methods:
         own = [row for row in used if row["method"] == method.name]
-        single = [row for row in own if row["clip"] != ALL]
+        single = [row for row in own if row["clip"] != ALL_CLIPS]
         attempted = [
             row for row in rows if row["method"] == method.name and row.get("status") in ("finished", "failed")
         ]
@@ -221,7 +221,7 @@ def _words(single: Iterable[Result], own: Iterable[Result], figure: str, seed: i
     """Return a cell: the figure of all clips together if there is one, else the mean of the clips'."""
     single = list(single)
     for row in own:
-        if row["clip"] == ALL and figure in row["figures"]:
+        if row["clip"] == ALL_CLIPS and figure in row["figures"]:
             value = row["figures"][figure]
             return f"– ({value})" if isinstance(value, str) else f"{value:.2f}"
     values = [row["figures"][figure] for row in single if figure in row["figures"]]
@@ -245,7 +245,9 @@ def diff(first: Path, second: Path) -> Sheet:
 
     Raises OptionError where they share none.
     """
-    left, right = ({_cell(row): row for row in read_results(out) if row["clip"] != ALL} for out in (first, second))
+    left, right = (
+        {_cell(row): row for row in read_results(out) if row["clip"] != ALL_CLIPS} for out in (first, second)
+    )
     both = [cell for cell in left if cell in right]
     if not both:
         raise OptionError(f"{first} and {second} share no protocol, clip and method: there is nothing to compare")
