@@ -28,8 +28,9 @@ SAYS_NO = f"'{sys.executable}' -c 'import sys; sys.exit(\"no GPU here\")' {{film
 
 def talking(folder: Path, name: str, seed: int) -> Path:
     """Write a drifting face with noise for a voice."""
-    noise = np.random.default_rng(seed).normal(0, 0.1, NUM * 640).astype(np.float32)
-    soundfile.write(folder / f"{name}.wav", noise, 16000)
+    rng = np.random.default_rng(seed)
+    loud = np.repeat(rng.uniform(0.01, 0.2, NUM // 2), 2 * 640)
+    soundfile.write(folder / f"{name}.wav", loud * rng.normal(0, 1, NUM * 640), 16000)
     pictures = [lay([(180 + seed * 9 + i, 170, 1.4)]) for i in range(NUM)]
     out, encode = folder / f"{name}.mp4", EncodeOptions("h264", 12, "ultrafast")
     write_film(frames(pictures), out, drawn("x", 480, 360, 25, NUM), Speech(folder / f"{name}.wav"), encode)
@@ -78,11 +79,22 @@ def test_the_films_own_picture_is_the_truth_and_leaks_under_a_strange_speech(out
     assert own["status"] == strange["status"] == "finished"
     assert own["figures"]["ssim"] > 0.95 and own["figures"]["psnr"] > 35
     assert own["figures"]["flicker"] == pytest.approx(1, abs=0.15)
-    assert own["facts"] == {"frames": NUM, "frames_exact": True, "length_exact": True, "faces": 1}
+    assert own["facts"] == {"frames": NUM, "frames_exact": True, "length_exact": True, "faces": 1, "own_sound": True}
     assert (own["speech"], strange["speech"]) == ("one.mp4", "two.mp4")
     assert "ssim" not in strange["figures"] and "leak" in strange["figures"] and "leak" not in own["figures"]
     assert own["figures"]["csim"].startswith("weights missing")
     assert own["tags"] == ["a", "b"]
+
+
+def test_what_is_heard_in_the_made_film_counts(suite: Suite, out: Path, tmp_path: Path) -> None:
+    """Not what its method was given: sound that came late is late."""
+    late = replace(suite, clips=suite.clips[:1], methods=(Entrant(name="copy", kind="copy", shift=0.48),))
+    evaluate(replace(late, protocols=("self",), metrics=("psnr",)), tmp_path)
+    loud, late_loud = (
+        np.array(json.loads((folder / "curves/copy/self/one.json").read_text())["loudness"])
+        for folder in (out, tmp_path)
+    )
+    assert np.corrcoef(loud[:-12], late_loud[12:])[0, 1] > 0.9 > 0.5 > np.corrcoef(loud, late_loud)[0, 1]
 
 
 def test_what_fails_is_a_result_with_its_reason(out: Path) -> None:

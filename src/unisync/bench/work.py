@@ -185,9 +185,11 @@ def run(words: Sequence[str], threads: int) -> tuple[float, float]:
 
 def judged(task: Task, material: Material) -> dict[str, Any]:
     """Return what is to be said of the cell's film, and write its curves."""
-    sound = read_sound(material.speech)
-    source = watched(material.film, sound.seconds)
+    given = read_sound(material.speech)
+    source = watched(material.film, given.seconds)
     made = watched(task.folder / task.place)
+    # what is heard in the film that was made counts: a method may well have moved it
+    sound = read_sound(made.film.path) if made.film.has_sound else given
     spoken = watched(material.said) if material.said and material.seen and task.protocol == "cross" else None
     if task.protocol == "self":
         spoken = source
@@ -204,6 +206,7 @@ def judged(task: Task, material: Material) -> dict[str, Any]:
             "frames_exact": len(made.film) == len(source.film),
             "length_exact": late <= 1 / float(source.film.rate),
             "faces": len(made.tracks),
+            "own_sound": made.film.has_sound,
         },
     }
 
