@@ -271,10 +271,14 @@ class _Verbs(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-evaluate = typer.Typer(
-    cls=_Verbs, no_args_is_help=True, help="Evaluate methods on films: `unisync evaluate SUITE.toml`."
-)
-app.add_typer(evaluate, name="evaluate")
+def _group(name: str, text: str) -> typer.Typer:
+    """Add a command that has verbs of its own."""
+    group = typer.Typer(cls=_Verbs, no_args_is_help=True, help=text)
+    app.add_typer(group, name=name)
+    return group
+
+
+evaluate = _group("evaluate", "Evaluate methods on films: `unisync evaluate SUITE.toml`.")
 Kept = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where results go.", show_default=False)]
 Written = Annotated[Path, typer.Option("--out", "-o", metavar="SUITE", help="The suite to write.", show_default=False)]
 Films = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the films lie.", show_default=False)]
