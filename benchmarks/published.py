@@ -13,12 +13,9 @@ from pathlib import Path
 
 from footage import films
 from tables import figure, header, line
-from unisync.bench.footage import SILENCE, look, show
+from unisync.bench.judge import pooled
 from unisync.errors import MediaError
-from unisync.media import probe, read_sound
 from unisync.metrics.base import Value
-from unisync.metrics.learned import Learned
-from unisync.registry import load
 
 NAMES = ("fid", "fvd", "fvd_rgb_imagenet", "csim", "lse_c_tracked", "lse_c_frame")
 
@@ -49,15 +46,7 @@ def source_of(path: Path, folder: Path) -> Path:
 
 def judge_all(made: Sequence[Path], sources: Sequence[Path]) -> dict[str, Value]:
     """Return every figure of some films beside their sources by name."""
-    metrics: list[Learned] = [load("metric", name)() for name in NAMES]
-    wanted = [metric for metric in metrics if metric.network is not None]
-    for path, source in zip(made, sources, strict=True) if wanted else ():
-        new = look(path)
-        old = new if path == source else look(source)
-        sound = read_sound(path) if probe(path).has_sound else SILENCE
-        for metric in wanted:
-            show(metric, new, old, sound)
-    return {name: value for metric in metrics for name, value in metric.compute().items()}
+    return pooled(NAMES, [(path, source, 0.0) for path, source in zip(made, sources, strict=True)])
 
 
 if __name__ == "__main__":

@@ -116,9 +116,9 @@ def evaluate(
     from unisync.bench import report, run, tables
     from unisync.bench.suite import read_suite
 
-    wanted, out = read_suite(Path(suite)), Path(out)
+    wanted, rated, out = read_suite(Path(suite)), report.read_ratings(map(Path, ratings)), Path(out)
     run.evaluate(wanted, out, jobs, on_progress)
-    results = tables.read_results(out, report.read_ratings(map(Path, ratings)))
+    results = tables.read_results(out, rated)
     made = tables.sheets(wanted, results)
     tables.write_tables(made, wanted, out)
     states = [row["status"] for row in results if "status" in row]

@@ -18,7 +18,7 @@ from unisync.bench.run import evaluate
 from unisync.bench.suite import Clip, Entrant, Suite
 from unisync.bench.tables import diff, read_results, sheets, write_tables
 from unisync.errors import OptionError
-from unisync.media import EncodeOptions, Speech, drawn, probe, write_film
+from unisync.media import EncodeOptions, Speech, drawn, probe, read_sound, write_film
 from unisync.types import Progress
 
 NUM = 40
@@ -127,12 +127,23 @@ def test_again_gives_the_same_bytes_and_makes_nothing_anew(suite: Suite, out: Pa
 
 def test_another_speech_is_made_anew(suite: Suite, films: Path, tmp_path: Path) -> None:
     single = replace(suite, clips=suite.clips[:1], methods=suite.methods[:1], protocols=("cross",), metrics=("ssim",))
-    told = []
+    told, heard = [], []
     for name in ("one", "two"):
         spoken = replace(single, clips=(replace(single.clips[0], speech=films / f"{name}.wav"),))
         evaluate(spoken, tmp_path)
         told.append(json.loads((tmp_path / "cells/cross/one/copy.json").read_text())["key"])
+        heard.append(read_sound(tmp_path / "films/copy/cross/one.mp4").samples[: NUM * 640])
     assert told[0] != told[1]
+    assert abs(np.corrcoef(*heard)[0, 1]) < 0.2
+
+
+def test_a_shorter_suite_in_the_same_folder_is_made_anew(suite: Suite, tmp_path: Path) -> None:
+    single = replace(suite, clips=suite.clips[:1], methods=suite.methods[:1], protocols=("self",), metrics=("psnr",))
+    for seconds, num in ((0.0, NUM), (0.8, 20), (0.4, 10)):
+        evaluate(replace(single, seconds=seconds), tmp_path)
+        assert cell(tmp_path, "self", "one", "copy")["facts"]["frames"] == num
+        assert len(probe(tmp_path / "films/source/one.mp4")) == num
+        assert len(json.loads((tmp_path / "curves/copy/self/one.json").read_text())["seconds"]) == num
 
 
 def test_tables_have_a_row_per_method_and_the_published_ones_are_marked(suite: Suite, out: Path) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from faces import frames, lay
 from layouts import SYNCNET, arcface, random_state
-from published import NAMES, judge_all, main, show, source_of
-from unisync.bench.footage import Footage, look
+from published import NAMES, judge_all, main, source_of
+from unisync.bench.footage import Footage, look, show
 from unisync.errors import MediaError
 from unisync.face.views import ARCFACE
 from unisync.media import EncodeOptions, Speech, drawn, read_sound, write_film

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -128,23 +127,33 @@ def _rounded(values: Iterable[float]) -> list[float]:
     return [round(float(value), 4) for value in values]
 
 
-@lru_cache(maxsize=6)
 def watched(path: Path, seconds: float = 0.0) -> Footage:
-    """Return a film that was looked at, each once; a still picture held for so many seconds."""
+    """Return a film that was looked at, each once as long as it stays the same; a still picture held for so many seconds."""
+    return _watched(path, seconds, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=6)
+def _watched(path: Path, seconds: float, stamp: int) -> Footage:
     film = probe(path)
     if film.still:
         film = extend(film, seconds, "hold")
     return look(film)
 
 
-def pooled(name: str, made: Sequence[Path], sources: Sequence[Footage]) -> dict[str, Value]:
-    """Return a figure of many films together."""
-    metric: Any = load("metric", name)()
-    if metric.network is not None:
-        for path, source in zip(made, sources, strict=True):
-            show(metric, look(path), source, read_sound(path) if probe(path).has_sound else SILENCE)
-    told: dict[str, Value] = metric.compute()
-    return told
+def pooled(names: Sequence[str], films: Sequence[tuple[Path, Path, float]]) -> dict[str, Value]:
+    """Return figures of learned metrics over many films together.
+
+    films: the made one, its source, and for how many seconds that is held if it is a still picture.
+    """
+    metrics: list[Learned] = [load("metric", name)() for name in names]
+    wanted = [metric for metric in metrics if metric.network is not None]
+    for path, source, seconds in films if wanted else ():
+        truth = watched(source, seconds)
+        made = truth if path == source else look(path)
+        sound = read_sound(path) if made.film.has_sound else SILENCE
+        for metric in wanted:
+            show(metric, made, truth, sound)
+    return {name: value for metric in metrics for name, value in metric.compute().items()}
 
 
 def all_metrics() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -11,16 +12,17 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import soundfile
 import torch
 
 import unisync
 from unisync.backbones.mini import embedded_weights
-from unisync.bench.judge import POOLED, all_metrics, pooled, watched
-from unisync.bench.material import STILL_SECONDS, Material, gather
+from unisync.bench.judge import POOLED, all_metrics, pooled
+from unisync.bench.material import Material, gather, taken
 from unisync.bench.suite import ALL_CLIPS, Suite, write_suite
-from unisync.bench.work import Task, carry_out, facts_of, write
+from unisync.bench.work import Task, carry_out, write
 from unisync.errors import OptionError
-from unisync.media import EncodeOptions, Speech, cut, extend, probe, read_frames, read_sound, write_film
+from unisync.media import EncodeOptions, Speech, probe, read_frames, write_film
 from unisync.metrics.expert import expert_weights
 from unisync.models import MODELS, find
 from unisync.types import OnProgress, Progress
@@ -42,10 +44,11 @@ def evaluate(suite: Suite, out: Path, jobs: int = 1, on_progress: OnProgress | N
         (out / "material").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"{out}: cannot be made ({error.strerror}); choose another folder") from error
+    before = (out / "suite.toml").read_bytes() if (out / "suite.toml").exists() else None
     write_suite(suite, out / "suite.toml")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     tasks = list(_tasks(suite, out, metrics, threads))
-    _show_sources(suite, out)
+    _show_sources(suite, out, before == (out / "suite.toml").read_bytes())
     done = []
     for known in _carried(tasks, jobs):
         done.append(known)
@@ -59,15 +62,13 @@ def evaluate(suite: Suite, out: Path, jobs: int = 1, on_progress: OnProgress | N
     return out / RESULTS
 
 
-def _show_sources(suite: Suite, out: Path) -> None:
-    """Write the sources once more, for browsers."""
+def _show_sources(suite: Suite, out: Path, same: bool) -> None:
+    """Write the sources once more, for browsers. same: what is there is of the same suite."""
     for clip in suite.clips:
         place = out / "films" / "source" / f"{clip.name}.mp4"
-        if not place.exists():
+        if not (same and place.exists()):
             place.parent.mkdir(parents=True, exist_ok=True)
-            film = probe(clip.film)
-            film = extend(film, STILL_SECONDS, "hold") if film.still else film
-            film = cut(film, suite.seconds) if suite.seconds and float(film.duration) > suite.seconds else film
+            film = taken(suite, probe(clip.film))
             write_film(
                 read_frames(film), place, film, Speech(clip.film) if film.has_sound else None, EncodeOptions("h264")
             )
@@ -113,11 +114,12 @@ def _of_all(
                 for task, known in zip(tasks, done, strict=True)
                 if (task.protocol, task.method) == (protocol, method) and known["result"]["status"] == "finished"
             ]
-            materials = [task.material for task in own if isinstance(task.material, Material)]
-            sources = [watched(m.film, read_sound(m.speech).seconds) for m in materials]
-            figures: dict[str, Any] = {}
-            for name in wanted:
-                figures |= pooled(name, [task.folder / task.place for task in own], sources)
+            films = [
+                (task.folder / task.place, task.material.film, soundfile.info(task.material.speech).duration)
+                for task in own
+                if isinstance(task.material, Material)
+            ]
+            figures = pooled(wanted, films)
             yield {
                 "protocol": protocol,
                 "clip": ALL_CLIPS,
@@ -129,6 +131,7 @@ def _of_all(
 
 def _about(suite: Suite) -> dict[str, Any]:
     """Return what figures depend on beside the suite."""
+    published = {model.name: find(model.name) for model in MODELS}
     ours = {path.name: path if path.is_file() else None for path in (embedded_weights(), expert_weights())}
     return {
         "suite": suite.name,
@@ -136,8 +139,12 @@ def _about(suite: Suite) -> dict[str, Any]:
         "version": unisync.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "weights": facts_of(ours | {model.name: find(model.name) for model in MODELS}),
+        "weights": {name: _sum(path) for name, path in sorted((ours | published).items())},
     }
+
+
+def _sum(path: Path | None) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else "missing"
 
 
 def _lines(rows: Sequence[dict[str, Any]]) -> str:

@@ -25,6 +25,11 @@ class Mean:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the interval does not hold 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
 
 def mean(values: Sequence[float], seed: int = 0) -> Mean:
     """Return the mean with its 95 % percentile bootstrap interval. Raises ValueError without values."""
@@ -37,30 +42,11 @@ def mean(values: Sequence[float], seed: int = 0) -> Mean:
     return Mean(value, len(values), low, high)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean of B minus A over the num clips that both have; beyond_noise: its interval does not hold 0."""
-
-    value: float
-    num: int
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def beyond_noise(self) -> bool:
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
-
-
-def difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Difference:
+def difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Mean:
     """Return how far the second lies above the first, clip by clip. Raises ValueError unless they are equally many."""
-    if len(first) != len(second) or not first:
+    if len(first) != len(second):
         raise ValueError(f"{len(first)} values beside {len(second)}")
-    apart = np.array(second) - np.array(first)
-    value = float(apart.mean())
-    if len(apart) < FEWEST:
-        return Difference(value, len(apart))
-    low, high = _interval(_drawn(apart, seed))
-    return Difference(value, len(apart), low, high)
+    return mean([new - old for old, new in zip(first, second, strict=True)], seed)
 
 
 def _drawn(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

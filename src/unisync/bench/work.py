@@ -11,9 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ import tomli_w
 
 import unisync
 from unisync.backbones.mini import embedded_weights
+from unisync.bench.footage import look
 from unisync.bench.judge import Judge, watched
-from unisync.bench.material import Material
+from unisync.bench.material import Material, digest
 from unisync.bench.suite import Clip, Entrant, Protocol
 from unisync.errors import UnisyncError
 from unisync.media import EncodeOptions, Speech, extend, probe, read_frames, read_sound, write_film
@@ -162,7 +162,7 @@ def words_of(task: Task, material: Material, out: Path) -> list[str]:
 
 def run(words: Sequence[str], threads: int) -> tuple[float, float]:
     """Run a program; return its seconds and its peak memory in MB. Raises MethodError with its last words."""
-    env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    env = {"OMP_NUM_THREADS": str(threads), **os.environ}  # who sets it knows why
     begun = time.monotonic()
     with tempfile.TemporaryFile() as said:
         try:
@@ -187,13 +187,14 @@ def judged(task: Task, material: Material) -> dict[str, Any]:
     """Return what is to be said of the cell's film, and write its curves."""
     given = read_sound(material.speech)
     source = watched(material.film, given.seconds)
-    made = watched(task.folder / task.place)
+    made = look(task.folder / task.place)
     # what is heard in the film that was made counts: a method may well have moved it
     sound = read_sound(made.film.path) if made.film.has_sound else given
     spoken = watched(material.said) if material.said and material.seen and task.protocol == "cross" else None
     if task.protocol == "self":
         spoken = source
-    truth = source if task.protocol == "self" else watched(task.clip.truth) if truth_fits(task) else None
+    true = task.clip.truth if task.protocol == "cross" else None
+    truth = source if task.protocol == "self" else watched(true) if true else None
     figures, curves = Judge(source, sound, task.protocol, truth, spoken)(made, task.metrics)
     write(task.folder / "curves" / Path(task.place).relative_to("films").with_suffix(".json"), json.dumps(curves))
     late = abs(float(made.film.duration - source.film.duration))
@@ -211,28 +212,9 @@ def judged(task: Task, material: Material) -> dict[str, Any]:
     }
 
 
-def truth_fits(task: Task) -> bool:
-    """Return whether there is a film of what the clip is made to say."""
-    return task.protocol == "cross" and task.clip.truth is not None
-
-
-@lru_cache(maxsize=256)
-def digest(path: Path) -> str:
-    """Return a file's sha256. Raises MethodError if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise MethodError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     private = path.with_name(f".{path.name}.{os.getpid()}")
     private.write_text(text, "utf-8")
     private.replace(path)
-
-
-def facts_of(weights: Mapping[str, Path | None]) -> dict[str, str]:
-    """Return the sums of weights, or that they are missing."""
-    return {name: digest(path) if path else "missing" for name, path in sorted(weights.items())}
