@@ -7,12 +7,11 @@ from functools import cache
 from pathlib import Path
 
 from unisync.bench.footage import Footage, pairs
+from unisync.bench.judge import LIPS, Judge
 from unisync.media import probe
-from unisync.metrics.base import Metric, Value, ratio
+from unisync.metrics.base import Value, ratio
 from unisync.metrics.expert import ExpertSync, expert_weights
-from unisync.metrics.landmarks import LipCorrelation
 from unisync.options import DubOptions
-from unisync.registry import load
 from unisync.types import Sound
 
 FILMS = (".mp4", ".mkv", ".mov", ".webm", ".flv")
@@ -28,19 +27,8 @@ def judge(made: Footage, source: Footage, spoken: Footage, sound: Sound) -> dict
     spoken: the film that its sound is from; "follows" is the correlation with its lips, "leak" that with the source's;
     "sync" is our expert's confidence as a share of its confidence in that film.
     """
-    metrics: list[Metric] = [load("metric", name)() for name in BESIDE_SOURCE]
-    expert = [ExpertSync()] if expert_weights().is_file() else []
-    follows, leak = LipCorrelation(), LipCorrelation()
-    for window, truth in pairs(made, source, sound):
-        for metric in (*metrics, *expert):
-            metric.update(window, truth)
-        leak.update(window, truth)
-        lips = spoken.around(window.seconds)
-        if lips:
-            follows.update(window, lips)
-    figures: dict[str, Value] = {"follows": follows.compute()[follows.name], "leak": leak.compute()[leak.name]}
-    for metric in (*metrics, *expert):
-        figures |= metric.compute()
+    names = (*BESIDE_SOURCE, LIPS, *((ExpertSync.name,) if expert_weights().is_file() else ()))
+    figures, _ = Judge(source, sound, "cross", source, spoken)(made, names)
     return figures | {"sync": sync_share(figures.get(ExpertSync.name), spoken, sound)}
 
 

@@ -6,48 +6,24 @@ speech are opened, to see whether they have sound.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from unisync.bench.suite import Clip, Suite
+from unisync.bench.manifest import NO, YES, Manifest, cell, read_manifest
+from unisync.bench.suite import FILMS, SOUNDS, STILLS, SUFFIXES, Clip, Suite
 from unisync.errors import MediaError, OptionError
 from unisync.media.probe import open_input
 from unisync.parse import suggest
 
 Layout = Literal["auto", "plain", "hdtf", "aigc-lipsync", "realworld-lipsync"]
 
-STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-FILMS = (
-    *(".mp4", ".mkv", ".mov", ".webm", ".flv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
-    *(".ogv", ".3gp", ".mxf", ".vob", ".gif"),
-)
-SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac")
-"""Where a film has several of the same stem, the first of these is its speech."""
-SUFFIXES = {"film": FILMS + STILLS, "speech": SOUNDS + FILMS, "truth": FILMS}
-MANIFESTS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 TRUTH = ".truth"
 
-COLUMNS = {
-    "film": (
-        *("film", "video", "face", "visual", "source", "source_video", "input", "input_video", "video_name"),
-        *("portrait", "image", "filename", "file_name", "file", "clip", "path"),
-    ),
-    "speech": (
-        *("speech", "audio", "driving", "driving_audio", "driven_audio", "target_audio", "input_audio", "audio_name"),
-        *("sound", "voice", "wav"),
-    ),
-    "truth": ("truth", "gt", "ground_truth", "reference", "ref", "reference_video", "target", "target_video"),
-    "name": ("name", "id", "clip_id"),
-}
-"""What columns of manifests are called, surest first; capitals, and an ending _path or _file, do not matter."""
 TAG_COLUMNS = (
     *("category", "categories", "type", "types", "tag", "tags", "style", "class", "group", "subset", "scenario"),
     *("attribute", "attributes", "dimension"),
@@ -69,7 +45,6 @@ HOLDERS = ("video", "videos", "film", "films", "clip", "clips", "audio", "audios
 """Folders that only hold things: no categories."""
 
 _HDTF = re.compile(r"(?:(?P<part>RD|WDA|WRA)_)?(?P<who>.+?)_\d+", re.IGNORECASE)
-_YES, _NO = ("1", "true", "yes", "y"), ("", "0", "false", "no", "n", "none", "null", "nan", "-")
 
 
 def import_folder(folder: Path, layout: Layout = "auto") -> Suite:
@@ -179,7 +154,7 @@ def benchmark_clips(folder: Path, files: Sequence[Path], kinds: Sequence[str]) -
     RealWorld's they become "scene:stage" and the like, else each folder is a tag; a sound of the same stem in
     another folder is the film's speech if it is the only one.
     """
-    table = _manifest(folder)
+    table = read_manifest(folder)
     if table is not None:
         return _listed(folder, files, table)
     return _clips(folder, files, partial(_categories, kinds=kinds), far=True)
@@ -196,14 +171,6 @@ def clip_names(folder: Path, films: Sequence[Path]) -> list[str]:
             for name, path in zip(short, below, strict=True)
         ]
     )
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A manifest. rows: a dictionary per clip, columns by their plain names."""
-
-    path: Path
-    rows: list[dict[str, Any]]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -292,7 +259,7 @@ def _recognised(folder: Path, files: Sequence[Path]) -> str:
         return "realworld-lipsync"
     if words & ({*AIGC} - {*REALWORLD}) or "aigc" in name:
         return "aigc-lipsync"
-    return "plain" if _manifest(folder) is None else "aigc-lipsync"  # both read a manifest alike
+    return "plain" if read_manifest(folder) is None else "aigc-lipsync"  # both read a manifest alike
 
 
 def _categories(folders: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
@@ -308,69 +275,11 @@ def _word(text: str) -> str:
     return SPELLINGS.get(word, word)
 
 
-def _manifest(folder: Path) -> _Table | None:
-    """Return the folder's first table with a column of films; those called manifest or metadata first."""
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in MANIFESTS and not path.name.startswith(".")]
-    paths.sort(key=lambda path: (not re.match(r"manifest|meta", path.stem.lower()), path.name))
-    for path in paths:
-        rows = [{_column(name): value for name, value in row.items() if name} for row in _rows(path)]
-        if rows and any(_cell(row, "film") for row in rows):
-            return _Table(path, rows)
-    return None
-
-
-def _column(name: str) -> str:
-    plain = re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
-    return re.sub(r"_(path|file|filepath|filename)$", "", plain) if plain != "file_name" else plain
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return a table's rows; a JSON that is no table has none. Raises OptionError for what cannot be parsed."""
-    kind = path.suffix.lower()
-    try:
-        text = path.read_text("utf-8-sig")
-        if kind in (".csv", ".tsv"):
-            return list(csv.DictReader(io.StringIO(text), delimiter="\t" if kind == ".tsv" else ","))
-        lines = text.splitlines() if kind in (".jsonl", ".ndjson") else []
-        values = [json.loads(line) for line in lines if line.strip()] if lines else json.loads(text or "[]")
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, csv.Error) as error:
-        raise OptionError(f"{path}: is no table that can be read ({error}); mend it, or import as plain") from error
-    return list(_tables(values))
-
-
-def _tables(values: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a JSON table: a list, a list under one key, or a row per name."""
-    if isinstance(values, dict):
-        inner = list(values.values())
-        lists = [value for value in inner if isinstance(value, list) and value and isinstance(value[0], dict)]
-        if len(lists) == 1:
-            values = lists[0]
-        elif inner and all(isinstance(value, dict) for value in inner):
-            values = [_keyed(key, row) for key, row in values.items()]
-    if isinstance(values, list):
-        yield from (row for row in values if isinstance(row, dict))
-
-
-def _keyed(key: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row that stands under a film's or a clip's name."""
-    return {"film" if Path(key).suffix.lower() in FILMS + STILLS else "name": key} | row
-
-
-def _cell(row: dict[str, Any], what: str) -> str:
-    """Return what a row says under the names for it, or "": what looks like such a file first, never yes or no."""
-    values = [str(row[name]).strip() for name in COLUMNS[what] if isinstance(row.get(name), str | int)]
-    values = [value for value in values if value.lower() not in (*_YES, *_NO) or what == "name"]
-    files = (value for value in values if PurePosixPath(value).suffix.lower() in SUFFIXES.get(what, ()))
-    return next(files, next((value for value in values if value), ""))
-
-
-def _listed(folder: Path, files: Sequence[Path], table: _Table) -> tuple[Clip, ...]:
+def _listed(folder: Path, files: Sequence[Path], table: Manifest) -> tuple[Clip, ...]:
     clips = []
     for number, row in enumerate(table.rows, 1):
         where = f"{table.path}, row {number}"
-        named = {what: _cell(row, what) for what in ("film", "speech", "truth")}
+        named = {what: cell(row, what) for what in ("film", "speech", "truth")}
         if not named["film"]:
             raise OptionError(f"{where}: names no film; mend it, or import as plain")
         found = {
@@ -379,7 +288,7 @@ def _listed(folder: Path, files: Sequence[Path], table: _Table) -> tuple[Clip, .
         }
         film = found["film"]
         assert film is not None
-        name = re.sub(r"[/\\]+", "-", _cell(row, "name")).lstrip(".") or clip_names(folder, [film])[0]
+        name = re.sub(r"[/\\]+", "-", cell(row, "name")).lstrip(".") or clip_names(folder, [film])[0]
         clips.append(Clip(name=name, film=film, speech=found["speech"], truth=found["truth"], tags=_tags(row)))
     names = _unique([clip.name for clip in clips])
     return tuple(replace(clip, name=name) for clip, name in zip(clips, names, strict=True))
@@ -410,8 +319,8 @@ def _tags(row: dict[str, Any]) -> tuple[str, ...]:
         kind = SPELLINGS.get(column, column)
         for word in value if isinstance(value, list) else re.split(r"[,;|]", "" if value is None else str(value)):
             tag = _word(str(word))
-            if kind in (*AIGC, *REALWORLD) and tag not in _NO:
-                tags.append(kind if tag in _YES else f"{kind}:{tag}")
+            if kind in (*AIGC, *REALWORLD) and tag not in NO:
+                tags.append(kind if tag in YES else f"{kind}:{tag}")
             elif column in TAG_COLUMNS and tag:
                 tags.append(tag)
     return tuple(dict.fromkeys(tags))

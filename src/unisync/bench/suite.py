@@ -17,6 +17,14 @@ from unisync.parse import made, read_toml
 Protocol = Literal["self", "cross", "silent"]
 Kind = Literal["unisync", "copy", "folder", "command"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+FILMS = (
+    *(".mp4", ".mkv", ".mov", ".webm", ".flv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
+    *(".ogv", ".3gp", ".mxf", ".vob", ".gif"),
+)
+SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac")
+"""Where a film has several of the same stem, the first of these is its speech."""
+SUFFIXES = {"film": FILMS + STILLS, "speech": SOUNDS + FILMS, "truth": FILMS}
 ALL_CLIPS = "*"
 """The clip of a result whose figures are of all clips together."""
 PLACES = ("film", "speech", "out")

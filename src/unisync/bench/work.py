@@ -25,13 +25,12 @@ from unisync.backbones.mini import embedded_weights
 from unisync.bench.footage import look
 from unisync.bench.judge import Judge, watched
 from unisync.bench.material import Material, digest
-from unisync.bench.suite import Clip, Entrant, Protocol
+from unisync.bench.suite import FILMS, Clip, Entrant, Protocol
 from unisync.errors import UnisyncError
 from unisync.media import EncodeOptions, Speech, extend, probe, read_frames, read_sound, write_film
 
 TAIL = 300
 """Letters of a program's last words that are kept."""
-FILMS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".flv")
 
 
 @dataclass(frozen=True)
