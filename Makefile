@@ -25,7 +25,11 @@ demo: .venv/ready
 test: .venv/ready-dev
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS)
 
+# Films and pictures of people stay out of the repository; the two named ones are ours to give.
 lint: .venv/ready-dev
+	@! git ls-files | grep -iE '\.(png|jpe?g|webp|gif|mp4|mov|mkv|webm|avi|wav|flac|mp3|m4a)$$' \
+		| grep -vxE 'docs/demo\.jpg|src/unisync/data/demo-speech\.flac' \
+		|| { echo "these must not be committed" >&2; exit 1; }
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
