@@ -2,10 +2,11 @@
 
 Columns: finished; time stamps equal; pixels outside the mask equal (an ffv1 output against the source); correlation of
 the lip opening with the speech's own film (follows) and with the source's old lips (leak); opening under silence
-against the source's own (silent); sharpness and flicker of the lips as shares of the source's, at the film's own
-resolution; how far the upper face's shape is from the source's, in % of the eye distance, and in brackets that of the
-source with a blurred mouth (shape); share of the opening's power above 8 Hz, and in brackets the source's (jitter); our
-sync expert's confidence as a share of its confidence in the speech's own film (sync); work per second of film (s/s).
+against the source's own, and in brackets that of the source's most closed frame (silent); sharpness and flicker of the
+lips as shares of the source's, at the film's own resolution; how far the upper face's shape is from the source's, in %
+of the eye distance, and in brackets that of the source with a blurred mouth (shape); share of the opening's power above
+8 Hz, and in brackets the source's (jitter); our sync expert's confidence as a share of its confidence in the speech's
+own film (sync); work per second of film (s/s).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ SILENT_SECONDS = 25
 BLUR = 0.05
 """How far the baseline's mouth is blurred, in canvas sides."""
 NUMBERS = ("follows", "leak", "silent", "sharpness", "flicker", "shape", "jitter", "sync", "s/s")
+BESIDE = {"silent": "shut_share", "shape": "shape of a blurred mouth", "jitter": "jitter_truth"}
 COLUMNS = ("film", "speech of", "finished", "frames", "outside mask", *NUMBERS)
 look_once = cache(look)
 sound_of = cache(read_sound)
@@ -102,7 +104,7 @@ def measure_more(path: Path, speech: Path, options: DubOptions, exact: int | Non
             "shape of a blurred mouth": blurred_shape(source, speech, Path(folder)),
         }
         if not film.still and film.duration <= SILENT_SECONDS:
-            figures["silent"] = silence(path, source, Path(folder), options)
+            figures |= silence(path, source, Path(folder), options)
     return figures
 
 
@@ -111,15 +113,16 @@ def looked(film: Film) -> Footage:
     return look(film) if film.source is not None else look_once(film.path)
 
 
-def silence(path: Path, source: Footage, folder: Path, options: DubOptions) -> Value:
-    """Return the mean lip opening when driven by silence, as a share of the source's own."""
+def silence(path: Path, source: Footage, folder: Path, options: DubOptions) -> dict[str, Value]:
+    """Return how far lips are open that are driven by silence."""
     quiet, out = folder / "quiet.wav", folder / "out-silent.mp4"
     soundfile.write(quiet, np.zeros(int(float(source.film.duration) * 16000) + 1), 16000)
     dub_film(path, quiet, out, options)
     share = SilenceShare()
     for made, truth in pairs(look(out), source):
         share.update(made, truth)
-    return share.compute()[share.name]
+    told = share.compute()
+    return {"silent": told[share.name], "shut_share": told["shut_share"]}
 
 
 def outside(source: Footage, speech: Path, folder: Path, options: DubOptions, exact: int | None) -> str:
@@ -180,14 +183,14 @@ def medians(rows: list[dict[str, Value]]) -> dict[str, Value]:
     for name, good in counts.items():
         if any(name in row for row in rows):
             last[name] = f"{sum(row.get(name) == good for row in rows)} of {len(rows)}"
-    names = (*NUMBERS, "shape of a blurred mouth", "jitter_truth")
+    names = (*NUMBERS, *BESIDE.values())
     return last | {name: value for name in names if (value := median(rows, name)) is not None}
 
 
 def row_line(row: dict[str, Value]) -> str:
-    """Return one row in Markdown, the baselines of shape and jitter in brackets."""
+    """Return one row in Markdown, what figures are held against in brackets."""
     cells = {name: row.get(name) if name in COLUMNS[:5] else figure(row, name) for name in COLUMNS}
-    for name, beside in (("shape", "shape of a blurred mouth"), ("jitter", "jitter_truth")):
+    for name, beside in BESIDE.items():
         if isinstance(row.get(beside), float):
             cells[name] = f"{cell(cells[name])} ({cell(row[beside])})"
     return line(list(cells.values()))

@@ -31,6 +31,22 @@ def test_a_picture_is_rgb_and_gives_copies() -> None:
             ArrayPicture(bad)
 
 
+@pytest.mark.parametrize("area", [(0, 0, 6, 4), (1, 2, 3, 4), (2, 3, 6, 4), (0, 0, 1, 2), (4, 0, 6, 2)])
+def test_a_part_is_what_the_whole_shows_there(area: tuple[int, int, int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    frame = Frame(0, Fraction(0), ArrayPicture(pixels)).edited(
+        Edit(1, 1, np.full((3, 3, 3), 7, np.uint8), np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], np.float32))
+    )
+    part = frame.part(area)
+    left, top, right, bottom = area
+    assert np.array_equal(part, frame.pixels[top:bottom, left:right])
+    assert np.array_equal(frame.part(area), part)
+    assert (frame.pixels == 7).any()
+    for bad in ((-1, 0, 2, 2), (0, 0, 7, 4), (2, 1, 2, 3)):
+        with pytest.raises(ValueError, match="no area of a frame of 6x4"):
+            frame.part(bad)
+
+
 def test_edits_lie_on_top_in_order_and_only_under_their_mask() -> None:
     frame = Frame(0, Fraction(0), ArrayPicture(np.zeros((4, 6, 3), np.uint8)))
     mask = np.array([[1, 0], [0.1, 0]], np.float32)

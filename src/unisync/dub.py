@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from unisync.errors import OptionError
-from unisync.face.align import canvas_matrices, crop, enlarged, finer, transform
+from unisync.face.align import canvas_matrices, crop_frame, enlarged, finer, transform
 from unisync.face.paste import paste
 from unisync.mask import lips_mask, mouth_mask
 from unisync.media.encode import EncodeOptions, check_out
@@ -130,11 +130,11 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method) 
     seen = presence(track.score)
     at = choose_reference(points, size, track.score)
     closed = next(read_frames(film, track.start + at, track.start + at + 1))
-    reference = Reference(crop(closed.pixels, matrices[at], size), points[at])
+    reference = Reference(crop_frame(closed, matrices[at], size), points[at])
 
     def canvases() -> Iterator[Canvas]:
         for i, frame in enumerate(read_frames(film, track.start, track.stop)):
-            yield Canvas(track.start + i, crop(frame.pixels, matrices[i], size), seconds[i], points[i])
+            yield Canvas(track.start + i, crop_frame(frame, matrices[i], size), seconds[i], points[i])
 
     performer = method.begin(track)
     mouths = lend_mouths(film, track, points, (matrices, size)) if method.spec.lends else None
@@ -156,7 +156,7 @@ def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, i
     wanted, times = frozenset(at.tolist()), finer(matrices)
     frames = enumerate(read_frames(film, track.start, track.start + max(wanted) + 1))
     pairs = [
-        [crop(frame.pixels, enlarged(matrices[i], n).astype(np.float32), n * size) for n in (1, times)]
+        [crop_frame(frame, enlarged(matrices[i], n), n * size) for n in (1, times)]
         for i, frame in frames
         if i in wanted
     ]

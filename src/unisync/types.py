@@ -23,6 +23,10 @@ NUM_LANDMARKS = 468
 """Points per face: the canonical face mesh topology."""
 
 
+Area = tuple[int, int, int, int]
+"""A rectangle of whole pixels, upright: left, top, right, bottom, the last two exclusive."""
+
+
 class Picture(Protocol):
     """One decoded picture, kept as the decoder gave it; turned into RGB only when asked."""
 
@@ -30,8 +34,8 @@ class Picture(Protocol):
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, upright."""
 
-    def rgb(self) -> Pixels:
-        """Return a fresh uint8 (H, W, 3) RGB array, upright."""
+    def rgb(self, area: Area | None = None) -> Pixels:
+        """Return a fresh uint8 (h, w, 3) RGB array, upright, of an area of the picture or the whole of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +52,9 @@ class ArrayPicture:
     def size(self) -> tuple[int, int]:
         return self.pixels.shape[1], self.pixels.shape[0]
 
-    def rgb(self) -> Pixels:
-        return self.pixels.copy()
+    def rgb(self, area: Area | None = None) -> Pixels:
+        left, top, right, bottom = area or (0, 0, *self.size)
+        return self.pixels[top:bottom, left:right].copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +86,27 @@ class Frame:
     @cached_property
     def pixels(self) -> Pixels:
         """uint8 (H, W, 3) RGB, upright, edits applied."""
-        pixels = self.picture.rgb()
+        return self._shown((0, 0, *self.picture.size))
+
+    def part(self, area: Area) -> Pixels:
+        """Return an area of `pixels`; the rest is not turned into RGB for it. Raises ValueError outside the frame."""
+        left, top, right, bottom = area
+        width, height = self.picture.size
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise ValueError(f"{area} is no area of a frame of {width}x{height}")
+        whole: Pixels | None = self.__dict__.get("pixels")
+        return self._shown(area) if whole is None else whole[top:bottom, left:right]
+
+    def _shown(self, area: Area) -> Pixels:
+        pixels = self.picture.rgb(area)
         for edit in self.edits:
             height, width = edit.mask.shape
-            region = pixels[edit.y : edit.y + height, edit.x : edit.x + width]
-            np.copyto(region, edit.pixels, where=(edit.mask > 0)[..., None])
+            left, top = max(area[0], edit.x), max(area[1], edit.y)
+            right, bottom = min(area[2], edit.x + width), min(area[3], edit.y + height)
+            if left < right and top < bottom:
+                inside = slice(top - edit.y, bottom - edit.y), slice(left - edit.x, right - edit.x)
+                region = pixels[top - area[1] : bottom - area[1], left - area[0] : right - area[0]]
+                np.copyto(region, edit.pixels[inside], where=(edit.mask[inside] > 0)[..., None])
         return pixels
 
     def edited(self, edit: Edit) -> Frame:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from faces import lay
-from unisync.face.align import crop, enlarged, finer
+from unisync.face.align import crop, crop_frame, enlarged, finer
 from unisync.face.paste import paste
-from unisync.types import ArrayPicture, Floats, Frame, Patch, Pixels
+from unisync.types import Area, ArrayPicture, Floats, Frame, Patch, Pixels
 
 SIZE = 64
 
@@ -29,6 +29,25 @@ def disc() -> Floats:
     mask = np.zeros((SIZE, SIZE), np.float32)
     cv2.circle(mask, (SIZE // 2, SIZE // 2), 20, 1, -1)
     return cv2.GaussianBlur(mask, (9, 9), 3)
+
+
+@pytest.mark.parametrize("place", [(240, 180), (20, 30), (470, 170), (250, 350), (-20, 400)])
+@pytest.mark.parametrize(("side", "degrees"), [(300, 20), (100, 0), (64, 0), (30, -10)])
+def test_a_canvas_needs_only_a_part_of_its_frame(side: float, degrees: float, place: tuple[float, float]) -> None:
+    picture = lay([(240, 180, 1.5)])
+    whole = ArrayPicture(picture)
+    asked: list[int] = []
+
+    class Seen(ArrayPicture):
+        def rgb(self, area: Area | None = None) -> Pixels:
+            pixels = whole.rgb(area)
+            asked.append(pixels.shape[0] * pixels.shape[1])
+            return pixels
+
+    matrix = look(*place, side, degrees)
+    made = crop_frame(Frame(0, Fraction(0), Seen(picture)), matrix, SIZE)
+    assert np.abs(made.astype(int) - crop(picture, matrix, SIZE)).max() <= 1
+    assert asked[0] < max(5 * side**2, 200)
 
 
 @pytest.mark.parametrize(("side", "degrees"), [(300, 0), (300, 25), (64, 0), (30, -10)])

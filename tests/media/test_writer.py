@@ -40,7 +40,7 @@ from unisync.media import (
     read_sound,
     write_film,
 )
-from unisync.media.layout import layout_of, plane
+from unisync.media.layout import Turn, layout_of, plane
 from unisync.types import ArrayPicture, Edit, Frame
 
 FAST = EncodeOptions("h264", preset="ultrafast")
@@ -174,6 +174,26 @@ def _assert_only_the_mask_changed(film: Film, written: Film, edit: Edit) -> None
         # 4:1:1 and 4:4:0 pass through swscale's general path, which looks at a chroma sample's neighbours
         if (layout.across, layout.down) in ((1, 1), (2, 1), (2, 2)):
             assert np.array_equal(before.pixels[~mask], after.pixels[~mask])
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180])
+@pytest.mark.parametrize("size", [(128, 96), (131, 97)])
+@pytest.mark.parametrize("pix_fmt", PLANAR)
+def test_a_part_of_a_frame_is_read_as_the_whole_is(
+    tmp_path: Path, pix_fmt: str, size: tuple[int, int], rotation: int
+) -> None:
+    path = make_film(tmp_path / "film.mkv", steady(25, 0.08), size, "ffv1", pix_fmt, sound=False)
+    picture = next(read_frames(probe(path))).picture
+    assert isinstance(picture, AvPicture)
+    picture = AvPicture(picture.frame, picture.colour, Turn(rotation == 90, rotation > 0, rotation == 180))
+    whole, layout = picture.rgb(), layout_of(pix_fmt)
+    height, width = whole.shape[:2]
+    exact = (layout.across, layout.down) in ((1, 1), (2, 1), (2, 2))  # the others look at neighbours
+    for left, top, right, bottom in ((0, 0, 30, 20), (17, 33, 61, 80), (width - 9, height - 40, width, height)):
+        part, same = picture.rgb((left, top, right, bottom)), whole[top:bottom, left:right]
+        rim = np.s_[:] if exact else np.s_[4:-4, 4:-4]
+        assert part.shape == same.shape
+        assert np.array_equal(part[rim], same[rim])
 
 
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (6, 6, 6, 1), (9, 16, 9, 1), (1, 1, 1, 2), (2, 2, 2, 0)])

@@ -64,6 +64,7 @@ def test_silence_share_is_the_ratio_of_the_means() -> None:
     told = metric.compute()
     assert told["silence_share"] == pytest.approx(0.25, rel=1e-4)
     assert told["silent_opening"] == pytest.approx(0.01, rel=1e-4)
+    assert told["shut_share"] == pytest.approx(0.5, rel=1e-4)
 
 
 def test_silence_share_of_shut_lips_has_no_figure() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unisync.face.align import ANCHORS, canvas_matrices, crop, transform
+from unisync.face.align import ANCHORS, canvas_matrices, crop_frame, transform
 from unisync.face.detect import overlap
 from unisync.face.views import VIEWS
 from unisync.media import Film, probe, read_frames
@@ -89,7 +89,7 @@ def pairs(made: Footage, source: Footage, sound: Sound = SILENCE) -> Iterator[tu
             landmarks, matrix = found[i], matrices[i]
             if landmarks is not None:
                 for rows, frame, points in ((made_rows, new, landmarks), (source_rows, old, track.landmarks[i])):
-                    pixels = crop(frame.pixels, matrix, size)
+                    pixels = crop_frame(frame, matrix, size)
                     rows.append(Canvas(frame.index, pixels, seconds[i], transform(points, matrix)))
             if made_rows and (landmarks is None or len(made_rows) == LENGTH):
                 yield window_of(made_rows, sound), window_of(source_rows, SILENCE)

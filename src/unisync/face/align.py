@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from unisync.types import Floats, Pixels
+from unisync.types import Area, Floats, Frame, Pixels
 
 CHEEK_OVER_NOSE = 0.773
 """In the canonical face mesh, half the width between the cheeks over how far the nose's tip stands before them."""
@@ -49,28 +49,48 @@ def transform(points: Floats, matrix: Floats) -> Floats:
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
-def crop(pixels: Pixels, matrix: Floats, size: int) -> Pixels:
-    """Return the canvas uint8 (size, size, 3); what lies outside the frame mirrors what is inside.
+def crop(pixels: Pixels, matrix: Floats | NDArray[np.float64], size: int) -> Pixels:
+    """Return the canvas uint8 (size, size, 3); what lies outside the picture mirrors what is inside.
 
     A face larger than the canvas is shrunk by area first, so that fine patterns do not alias.
     """
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     matrix = matrix.astype(np.float64)
     if scale < 0.75:
-        back = cv2.invertAffineTransform(matrix)
-        corners = np.array([(-1, -1), (size, -1), (-1, size), (size, size)], np.float64) @ back[:, :2].T + back[:, 2]
-        height, width = pixels.shape[:2]
-        low = np.clip(np.floor(corners.min(0)), 0, (width - 2, height - 2)).astype(int)
-        high = np.clip(np.ceil(corners.max(0)) + 1, low + 2, (width, height)).astype(int)
-        region = pixels[low[1] : high[1], low[0] : high[0]]
-        goal = np.maximum(np.round((high - low) * scale * 1.2).astype(int), 2)
-        small = cv2.resize(region, (int(goal[0]), int(goal[1])), interpolation=cv2.INTER_AREA)
+        left, top, right, bottom = canvas_area(matrix, size, (pixels.shape[1], pixels.shape[0]))
+        goal = np.maximum(np.round(np.array((right - left, bottom - top)) * scale * 1.2).astype(int), 2)
+        small = cv2.resize(pixels[top:bottom, left:right], goal.tolist(), interpolation=cv2.INTER_AREA)
         pixels = np.asarray(small, np.uint8)
-        ratio = goal / (high - low)  # shrunk = (full - low + .5) * ratio - .5
-        shift = matrix[:, 2] + matrix[:, :2] @ (low - 0.5 + 0.5 / ratio)
+        ratio = goal / (right - left, bottom - top)  # shrunk = (full - (left, top) + .5) * ratio - .5
+        shift = matrix[:, 2] + matrix[:, :2] @ (np.array((left, top)) - 0.5 + 0.5 / ratio)
         matrix = np.hstack([matrix[:, :2] / ratio, shift[:, None]])
     canvas = cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(canvas, np.uint8)
+
+
+def crop_frame(frame: Frame, matrix: Floats | NDArray[np.float64], size: int) -> Pixels:
+    """Return `crop` of a frame, of which only what the canvas covers is turned into RGB."""
+    area = canvas_area(matrix, size, frame.picture.size)
+    return crop(frame.part(area), shifted(matrix, area), size)
+
+
+def shifted(matrix: Floats | NDArray[np.float64], area: Area) -> NDArray[np.float64]:
+    """Return the matrix (2, 3) that takes an area's own px to canvas px."""
+    moved = matrix.astype(np.float64)
+    moved[:, 2] += moved[:, :2] @ area[:2]
+    return moved
+
+
+def canvas_area(matrix: Floats | NDArray[np.float64], size: int, frame: tuple[int, int]) -> Area:
+    """Return what a canvas shows of a frame (width, height), and as much inside it as the canvas mirrors beyond its edge."""
+    back = cv2.invertAffineTransform(matrix.astype(np.float64))
+    corners = np.array([(-1, -1), (size, -1), (-1, size), (size, size)], np.float64) @ back[:, :2].T + back[:, 2]
+    end = np.array(frame)
+    low, high = np.floor(corners.min(0)), np.ceil(corners.max(0)) + 1
+    low, high = np.minimum(low, 2 * end - 1 - high), np.maximum(high, 1 - low)
+    low = np.clip(low, 0, np.maximum(end - 2, 0)).astype(int)
+    high = np.clip(high, np.minimum(low + 2, end), end).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def enlarged(matrix: Floats | NDArray[np.float64], times: int) -> NDArray[np.float64]:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unisync.face.align import crop, enlarged, enlargement
-from unisync.types import Edit, Floats, Frame, Patch
+from unisync.face.align import canvas_area, crop, enlarged, enlargement, shifted
+from unisync.types import Area, Edit, Floats, Frame, Patch
 
 FINE = 0.8
 """Canvas pixels: what is finer is weak after a canvas smaller than the face."""
@@ -22,15 +22,14 @@ def paste(frame: Frame, patch: Patch) -> Frame:
     cannot hold; where keep = 0 it shows the canvas alone. The face may be partly outside the frame.
     """
     size = patch.mask.shape[0]
-    height, width = frame.pixels.shape[:2]
-    area = _area(patch.mask, patch.matrix, (width, height))
+    area = _area(patch.mask, patch.matrix, frame.picture.size)
     if area is None:
         return frame
     left, top, right, bottom = area
-    matrix = patch.matrix.astype(np.float64)
-    matrix[:, 2] += matrix[:, :2] @ (left, top)
-    goal = (right - left, bottom - top)
-    seen = crop(frame.pixels, patch.matrix, size).astype(np.float32)
+    matrix, goal = shifted(patch.matrix, area), (right - left, bottom - top)
+    around = _union(area, canvas_area(patch.matrix, size, frame.picture.size))
+    pixels = frame.part(around)
+    seen = crop(pixels, shifted(patch.matrix, around), size).astype(np.float32)
     times = len(patch.pixels) // size
     kept = _enlarged(patch.keep[..., None] * seen, times)
     change = _warped(patch.pixels - kept, enlarged(matrix, times), goal)
@@ -38,15 +37,15 @@ def paste(frame: Frame, patch: Patch) -> Frame:
     weights = _laid(np.dstack([patch.mask, patch.keep]), matrix, goal, cv2.INTER_LINEAR)
     mask, keep = weights[..., 0], weights[..., 1]
     mask[mask > 1 - 1e-4] = 1
-    source = frame.pixels[top:bottom, left:right]
+    source = pixels[top - around[1] : bottom - around[1], left - around[0] : right - around[0]]
     # M (canvas + keep (source - seen)) + (1 - M) source; where M is 0 that is the source to the bit
     was = source.astype(np.float32)
     if times == 1:  # an enlarged canvas brings its own texture
         change = _refined(change, was, _warped(seen, matrix, goal), mask, keep, FINE / _scale(patch.matrix))
     lost = cv2.multiply(was, cv2.merge([1 - keep] * 3))
     blended = cv2.add(was, cv2.multiply(cv2.subtract(change, lost), cv2.merge([mask] * 3)))
-    pixels = np.asarray(cv2.convertScaleAbs(np.maximum(blended, 0)), np.uint8)
-    return frame.edited(Edit(left, top, pixels, np.ascontiguousarray(mask)))
+    made = np.asarray(cv2.convertScaleAbs(np.maximum(blended, 0)), np.uint8)
+    return frame.edited(Edit(left, top, made, np.ascontiguousarray(mask)))
 
 
 def _refined(change: Floats, was: Floats, echo: Floats, mask: Floats, keep: Floats, sigma: float) -> Floats:
@@ -71,8 +70,12 @@ def _scale(matrix: Floats | NDArray[np.float64]) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2].astype(np.float64)))))
 
 
-def _area(mask: Floats, matrix: Floats, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Return the frame's rectangle (left, top, right, bottom) that the mask can touch, None where there is none."""
+def _union(a: Area, b: Area) -> Area:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def _area(mask: Floats, matrix: Floats, frame: tuple[int, int]) -> Area | None:
+    """Return the frame's rectangle that the mask can touch, None where there is none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None

@@ -10,6 +10,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from unisync.types import Area
+
 _SUBSAMPLING = {(1, 1): "444", (2, 1): "422", (2, 2): "420", (4, 1): "411", (1, 2): "440", (4, 4): "410"}
 
 
@@ -87,12 +89,18 @@ def plane(frame: av.VideoFrame, index: int) -> NDArray[Any]:
     return rows
 
 
-def copy_frame(frame: av.VideoFrame, width: int | None = None, height: int | None = None) -> av.VideoFrame:
-    """Return a planar frame with its own memory; beyond the old width and height the last samples are repeated."""
-    width, height = width or frame.width, height or frame.height
-    copy = av.VideoFrame(width, height, frame.format.name)
+def copy_frame(frame: av.VideoFrame, area: Area | None = None) -> av.VideoFrame:
+    """Return a planar frame, or an area of it, with its own memory; beyond the frame its last samples are repeated.
+
+    area: stored luma pixels, beginning on whole chroma samples.
+    """
+    left, top, right, bottom = area or (0, 0, frame.width, frame.height)
+    layout = layout_of(frame.format.name)
+    copy = av.VideoFrame(right - left, bottom - top, layout.name)
     for index in range(len(frame.planes)):
         target, source = plane(copy, index), plane(frame, index)
+        across, down = (layout.across, layout.down) if index in layout.planes[1:] else (1, 1)
+        source = source[top // down :, left // across :][: target.shape[0], : target.shape[1]]
         rows, columns = source.shape
         target[:rows, :columns] = source
         target[rows:, :columns] = source[-1:]

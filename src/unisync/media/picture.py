@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unisync.media.colour import Colour, Tags, convert, from_rgb
 from unisync.media.layout import Layout, Turn, copy_frame, layout_of, plane
-from unisync.types import Edit, Pixels
+from unisync.types import Area, Edit, Pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,16 @@ class AvPicture:
         width, height = self.frame.width, self.frame.height
         return (height, width) if self.turn.swaps else (width, height)
 
-    def rgb(self) -> Pixels:
-        """Return a fresh uint8 (H, W, 3) RGB array, upright."""
-        height, width = self.frame.height, self.frame.width
-        even = _even(self.frame, layout_of(self.frame.format.name))
+    def rgb(self, area: Area | None = None) -> Pixels:
+        """Return a fresh uint8 (h, w, 3) RGB array, upright, of an area or of the whole picture."""
+        left, top, right, bottom = area or (0, 0, *self.size)
+        shape = bottom - top, right - left
+        x, y = self.turn.corner(left, top, shape, self.size)
+        height, width = shape[::-1] if self.turn.swaps else shape
+        even, x, y = _even(self.frame, (x, y, x + width, y + height))
         flat = convert(even, "rgb24", self.colour, Colour(self.colour.matrix, True))
         pixels = np.frombuffer(memoryview(flat.planes[0]), np.uint8).reshape(flat.height, -1)[:, : flat.width * 3]
-        pixels = pixels.reshape(flat.height, flat.width, 3)[:height, :width]
+        pixels = pixels.reshape(flat.height, flat.width, 3)[y : y + height, x : x + width]
         return np.array(self.turn.upright(pixels), order="C")
 
     def copy(self) -> AvPicture:
@@ -73,17 +76,16 @@ def from_pixels(pixels: Pixels, pix_fmt: str, tags: Tags, colour: Colour, turn: 
     return frame
 
 
-def _even(frame: av.VideoFrame, layout: Layout) -> av.VideoFrame:
-    """Return what swscale turns into RGB without touching a chroma sample's neighbours.
+def _even(frame: av.VideoFrame, area: Area) -> tuple[av.VideoFrame, int, int]:
+    """Return a piece of the frame that swscale turns into RGB like the whole, and where in it the stored area begins.
 
-    A copy, since it loses the chroma siting, which swscale would interpolate by; and filled up to whole chroma
-    samples, since swscale stretches the chroma of an odd size.
+    Whole chroma samples, filled up at the frame's edge, since swscale stretches the chroma of an odd size; and a copy,
+    which has lost the chroma siting that swscale would interpolate by.
     """
-    if layout.across == layout.down == 1:
-        return frame
-    width = -(-frame.width // layout.across) * layout.across
-    height = -(-frame.height // layout.down) * layout.down
-    return copy_frame(frame, width, height)
+    layout = layout_of(frame.format.name)
+    left, top = area[0] // layout.across * layout.across, area[1] // layout.down * layout.down
+    right, bottom = -(-area[2] // layout.across) * layout.across, -(-area[3] // layout.down) * layout.down
+    return copy_frame(frame, (left, top, right, bottom)), area[0] - left, area[1] - top
 
 
 def _write(
@@ -134,6 +136,10 @@ def _subsample(
         lines[:before] = False
         if after and not at_end:
             lines[-after:] = False
-    cells = (padded.shape[0] // layout.down, layout.down, padded.shape[1] // layout.across, layout.across)
-    whole: NDArray[np.bool_] = np.all(free.reshape(cells), axis=(1, 3))
-    return padded.reshape(cells).mean((1, 3)), whole
+    # sample by sample: numpy is several times as slow over two axes of a cell at once
+    members = [np.s_[y :: layout.down, x :: layout.across] for y in range(layout.down) for x in range(layout.across)]
+    total, whole = np.zeros_like(padded[members[0]]), np.ones_like(free[members[0]])
+    for member in members:
+        total += padded[member]
+        whole &= free[member]
+    return total / np.float32(len(members)), whole

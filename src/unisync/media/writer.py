@@ -157,7 +157,7 @@ def _native(frame: Frame, film: Film, target: Target) -> av.VideoFrame:
         will = understand(target.tags, target.pix_fmt, width, height)
         native = convert(native, target.pix_fmt, film.colour, _same_matrix(film, target, will))
     if (width, height) != (native.width, native.height):
-        native = copy_frame(native, width, height)
+        native = copy_frame(native, (0, 0, width, height))
     target.tags.stamp(native)
     return native
 

@@ -71,7 +71,11 @@ class LipCorrelation:
 
 
 class SilenceShare:
-    """Mean opening of lips that were driven by silence, as a share of the source's own opening."""
+    """Mean opening of lips that were driven by silence, as a share of the source's own opening.
+
+    The mesh sees an opening in shut lips too, so the share that the source's most closed frame has stands beside it:
+    no lips of that face come much lower.
+    """
 
     name = "silence_share"
     unit = "of the source's opening"
@@ -79,19 +83,26 @@ class SilenceShare:
 
     def __init__(self) -> None:
         self._made = self._truth = 0.0
+        self._shut = np.inf
         self._num = 0
 
     def update(self, made: Window, truth: Window | None = None) -> None:
         truth = beside(made, truth, self.name)
+        own = opening(truth)
         self._made += float(opening(made).sum())
-        self._truth += float(opening(truth).sum())
+        self._truth += float(own.sum())
+        self._shut = min(self._shut, float(own.min()))
         self._num += len(made)
 
     def compute(self) -> dict[str, Value]:
         if not self._num:
             return {self.name: NOTHING_SEEN}
-        share = ratio(self._made, self._truth, "a source whose lips are always shut")
-        return {self.name: share, "silent_opening": self._made / self._num}
+        always = "a source whose lips are always shut"
+        return {
+            self.name: ratio(self._made, self._truth, always),
+            "shut_share": ratio(self._shut * self._num, self._truth, always),
+            "silent_opening": self._made / self._num,
+        }
 
 
 class Jitter:

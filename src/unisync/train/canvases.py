@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unisync.audio.mel import RATE
 from unisync.errors import UnisyncError
-from unisync.face.align import canvas_matrices, crop, transform
+from unisync.face.align import canvas_matrices, crop_frame, transform
 from unisync.face.detect import FaceModels
 from unisync.media.film import Film
 from unisync.media.probe import probe
@@ -95,7 +95,7 @@ def cut_pixels(film: Film, plan: Plan, spans: list[Span], size: int) -> Iterator
             opened.append((waiting.pop(0), {}))
         for span, crops in opened:
             if frame.index in span.frames:
-                crops[frame.index] = crop(frame.pixels, matrices[id(span.track)][frame.index - span.track.start], size)
+                crops[frame.index] = crop_frame(frame, matrices[id(span.track)][frame.index - span.track.start], size)
         done = [item for item in opened if item[0].stop == frame.index + 1]
         opened = [item for item in opened if item[0].stop > frame.index + 1]
         for span, crops in done:
