@@ -24,7 +24,8 @@ from unisync.dub import lend_mouths
 from unisync.face.align import canvas_matrices, crop, transform
 from unisync.face.detect import FaceModels, Roi
 from unisync.media import cut, probe, read_frames, read_sound
-from unisync.methods.unisync import Unisync, UnisyncPerformer
+from unisync.methods.editing import EditPerformer
+from unisync.methods.unisync import Unisync
 from unisync.methods.windows import Canvas, stitch, windows
 from unisync.metrics.base import Value
 from unisync.metrics.landmarks import LipCorrelation, opening
@@ -121,7 +122,7 @@ def speech_at(place: str) -> Sound:
 
 def measure(method: Unisync, take: Take, sound: Sound, models: FaceModels) -> dict[str, Value]:
     """Paint a take and return its figures by column."""
-    performer = UnisyncPerformer(method, take.track.name)
+    performer = EditPerformer(method, take.track.name)
     source = take.window
     cuts = windows(iter(canvases(source)), method.spec, sound, take.reference, take.mouths)
     painted = stitch(performer.render(cuts), method.spec.overlap, source.start + len(source))

@@ -16,7 +16,10 @@ from tiny import tiny_weights
 from unisync.dub import dub_film, dub_frames, fit, presence, skipped
 from unisync.errors import Cancelled, FaceError, WeightsError
 from unisync.media import EncodeOptions, Speech, drawn, probe, read_frames, read_sound, write_film
+from unisync.methods.omnisync import Omnisync
 from unisync.methods.unisync import Unisync
+from unisync.metrics.base import NOTHING_SEEN
+from unisync.metrics.pixels import OutsideMask
 from unisync.options import DubOptions
 from unisync.scan import save_plan, scan_film
 from unisync.types import Frame, Plan, Progress, Shot, Sound, Track
@@ -72,6 +75,27 @@ def test_outside_the_masks_everything_is_as_decoded(film: Path, speech: Path, we
     for mask, was, now in zip(masks, read_frames(source), read_frames(probe(out)), strict=True):
         assert np.array_equal(was.pixels[~mask], now.pixels[~mask])
         assert np.abs(was.pixels[mask].astype(int) - now.pixels[mask]).mean() > 1
+
+
+@pytest.mark.parametrize("composite", ["gaussian", "hard", "none"])
+def test_where_a_film_changes_is_as_asked(
+    film: Path, speech: Path, weights: str, tmp_path: Path, composite: str
+) -> None:
+    source, given = probe(film), options(weights, composite=composite, method="omnisync")
+    plan, changed = scan_film(source), OutsideMask()
+    painted = dub_frames(source, plan, plan.tracks, read_sound(speech), Omnisync(given), changed)
+    masks = [edit.mask for frame in painted for edit in frame.edits]
+    assert len(masks) == 2 * NUM
+    partly = np.mean([((mask > 0.05) & (mask < 0.95)).sum() / (mask > 0).sum() for mask in masks])
+    covered = np.mean([(mask > 0).sum() for mask in masks])
+    assert bool(partly < 0.16) is (composite == "hard")
+    assert bool(covered > 12_000) is (composite == "none")
+    if composite == "none":
+        assert 5 < float(changed.psnr()) < 45 and changed.worst > 10
+    else:
+        assert changed.psnr() == NOTHING_SEEN
+    report = dub_film(film, speech, tmp_path / "out.mkv", options(weights, composite=composite, method="omnisync"))
+    assert ("dB beyond the mouth" in report.line) is (composite == "none")
 
 
 def test_only_the_chosen_face_changes(film: Path, speech: Path, weights: str, tmp_path: Path) -> None:

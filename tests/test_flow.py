@@ -69,7 +69,7 @@ def test_schedule_refuses_nonsense(steps: int, start: float) -> None:
 def test_euler_follows_a_straight_flow_exactly_in_any_number_of_steps() -> None:
     z, noise = randn(), randn(1)
     for steps in (1, 3, 10):
-        out = flow.sample(lambda _z, _s: noise - z, noise, flow.schedule(steps, 3.0), None, torch.Generator())
+        out = flow.sample(lambda _z, _s: noise - z, noise, flow.schedule(steps, 3.0), [], torch.Generator())
         assert torch.allclose(out, z, atol=1e-9)
 
 
@@ -85,7 +85,7 @@ def test_euler_converges_to_the_exact_flow_of_a_gaussian() -> None:
     noise = randn(3)
     exact = mean + spread * noise
     errors = [
-        float((flow.sample(velocity, noise, flow.schedule(n), None, torch.Generator()) - exact).abs().max())
+        float((flow.sample(velocity, noise, flow.schedule(n), [], torch.Generator()) - exact).abs().max())
         for n in (50, 100, 200)
     ]
     assert errors[2] < 0.01
@@ -104,6 +104,78 @@ def test_progressive_start_limits() -> None:
     source, noise = randn(), randn(1)
     assert torch.equal(flow.progressive_start(source, noise, 1.0), noise)
     assert torch.equal(flow.progressive_start(source, noise, 0.0), source)
+
+
+def test_a_progressive_start_at_one_is_plain_sampling_and_at_zero_the_source() -> None:
+    source, noise, generator = randn(), randn(1), torch.Generator()
+
+    def velocity(z: torch.Tensor, sigma: float) -> torch.Tensor:
+        return torch.tanh(z) * (1 + sigma)
+
+    def made(tau: float, counting: flow.Counting) -> torch.Tensor:
+        levels = flow.schedule(6, 3.0, tau, counting)
+        return flow.sample(velocity, flow.progressive_start(source, noise, tau), levels, [], generator)
+
+    plain = flow.sample(velocity, noise, flow.schedule(6, 3.0), [], generator)
+    for counting in ("below", "all"):
+        assert torch.equal(made(1.0, counting), plain)
+        assert torch.allclose(made(1e-6, counting), source, atol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+def test_steps_are_counted_below_the_start_or_over_all_levels(shift: float) -> None:
+    whole = flow.schedule(50, shift)
+    assert len(flow.schedule(50, shift, 0.92)) == 51
+    cut = flow.schedule(50, shift, 0.92, "all")
+    assert cut[0] == 0.92 and cut[1:] == [level for level in whole if level < 0.92]
+    assert flow.schedule(50, 1.0, 0.92, "all")[1] == pytest.approx(0.9)
+
+
+BASE, PEAK = 1.0, 4.5
+
+
+def test_spatial_guidance_is_eq_7_over_its_peak() -> None:
+    mouth, spread = torch.tensor([[0.5, 0.7], [0.25, 0.5]]), torch.tensor([0.1, 0.2])
+    bell = flow.spatial_guidance(mouth, spread, (20, 30), BASE, PEAK)
+    assert bell.shape == (1, 1, 2, 20, 30)
+    for f, row, column in ((0, 13, 15), (0, 2, 3), (1, 9, 7), (1, 19, 0)):
+        x, y = (column + 0.5) / 30, (row + 0.5) / 20
+        away = (x - float(mouth[f, 0])) ** 2 + (y - float(mouth[f, 1])) ** 2
+        printed = BASE + (PEAK - BASE) * math.exp(-away / (2 * float(spread[f]) ** 2))
+        assert float(bell[0, 0, f, row, column]) == pytest.approx(printed / PEAK, rel=1e-5)
+    assert float(bell.max()) <= 1 and float(bell.min()) >= BASE / PEAK
+    assert float(bell[0, 0, 0, :2].max()) == pytest.approx(BASE / PEAK, abs=1e-4)
+
+
+def test_temporal_guidance_is_eq_8() -> None:
+    assert flow.temporal_guidance(1.0, PEAK, 1.5) == PEAK
+    assert flow.temporal_guidance(0.25, PEAK, 1.5) == pytest.approx(PEAK / 8)
+    assert flow.temporal_guidance(0.0, PEAK, 1.5) == 0
+
+
+def test_dynamic_guidance_with_one_weight_and_no_fall_is_static() -> None:
+    a, b = randn(), randn(1)
+    bell = flow.spatial_guidance(torch.full((3, 2), 0.5), torch.full((3,), 0.1), (6, 6), PEAK, PEAK)
+    for sigma in (1.0, 0.3, 0.01):
+        assert torch.allclose(flow.dynamic_guided(a, b, bell, sigma, PEAK, 0.0), flow.guided(a, b, PEAK))
+    falling = flow.dynamic_guided(a, b, bell, 0.5, PEAK, 1.0)
+    assert torch.allclose(falling, flow.guided(a, b, PEAK / 2))
+
+
+def test_what_is_told_by_pixel_frame_is_averaged_over_a_latent_frames() -> None:
+    values = torch.arange(9.0)[:, None] * torch.tensor([1.0, 10.0])
+    assert torch.equal(flow.per_latent_frame(values, 1), values)
+    assert torch.equal(flow.per_latent_frame(values, 4), torch.tensor([[0.0, 0.0], [2.5, 25.0], [6.5, 65.0]]))
+
+
+def test_several_injections_hold_what_each_knows() -> None:
+    one, two = randn(1), randn(2)
+    top, first = torch.ones(1, 1, 3, 6, 6), torch.ones(1, 1, 3, 1, 1)
+    top[..., :3, :], first[:, :, 0] = 0, 0
+    injections = [flow.Injection(one, top, 0.5), flow.Injection(two, first, 1.0)]
+    out = flow.sample(lambda z, _s: z, randn(), flow.schedule(4), injections, torch.Generator().manual_seed(0))
+    assert torch.equal(out[:, :, 0], two[:, :, 0])
+    assert not torch.equal(out[:, :, 1, :3], one[:, :, 1, :3])  # let go after half of the steps
 
 
 def test_tali_by_index_counts_steps() -> None:
@@ -135,7 +207,7 @@ def test_sampling_with_full_injection_returns_the_source_outside_the_mouth() -> 
     mask[..., 3:, :] = 1
     injection = flow.Injection(source, mask, ratio=1.0)
     generator = torch.Generator().manual_seed(0)
-    out = flow.sample(lambda z, _s: torch.ones_like(z), randn(), flow.schedule(6), injection, generator)
+    out = flow.sample(lambda z, _s: torch.ones_like(z), randn(), flow.schedule(6), [injection], generator)
     outside = mask.expand(SHAPE) == 0
     assert torch.equal(out[outside], source[outside])
     assert not torch.equal(out[~outside], source[~outside])

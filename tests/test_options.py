@@ -51,7 +51,7 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, text: str | 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"steps": 0}, "steps must be from 1 to 1000, not 0"),
+        ({"steps": -1}, "steps must be from 0 to 1000, not -1"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),
         ({"strength": -1}, "strength must be from 0"),

@@ -108,15 +108,21 @@ def evaluate(
     suite: Path | str,
     out: Path | str,
     *,
+    films: Path | str | None = None,
     jobs: int = 1,
     ratings: Iterable[Path | str] = (),
     on_progress: OnProgress | None = None,
 ) -> Evaluated:
-    """Carry out a suite in the folder `out`, or go on; write results, tables and a report. Raises UnisyncError."""
+    """Carry out a suite in the folder `out`, or go on; write results, tables and a report. Raises UnisyncError.
+
+    films: a folder of films for a suite that names no clips.
+    """
     from unisync.bench import report, run, tables
+    from unisync.bench.importers import import_folder
     from unisync.bench.suite import read_suite
 
-    wanted, rated, out = read_suite(Path(suite)), report.read_ratings(map(Path, ratings)), Path(out)
+    clips = import_folder(Path(films)).clips if films is not None else ()
+    wanted, rated, out = read_suite(Path(suite), clips), report.read_ratings(map(Path, ratings)), Path(out)
     run.evaluate(wanted, out, jobs, on_progress)
     results = tables.read_results(out, rated)
     made = tables.sheets(wanted, results)

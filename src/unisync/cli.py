@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -70,7 +70,9 @@ def _flags(
         flags = []
         for item in fields(options):
             shown = "" if item.default is None else f" [default: {item.default}]"
-            flag = typer.Option(f"--{item.name.replace('_', '-')}", help=item.metadata["help"] + shown)
+            name = item.name.replace("_", "-")
+            negated = f"/--no-{name}" if bool in (types[item.name], *get_args(types[item.name])) else ""
+            flag = typer.Option(f"--{name}{negated}", help=item.metadata["help"] + shown)
             hint = Annotated[types[item.name] | None, flag]  # type: ignore[valid-type, name-defined]
             kind = inspect.Parameter.KEYWORD_ONLY
             flags.append(inspect.Parameter(item.name, kind, default=None, annotation=hint))
@@ -288,6 +290,7 @@ Films = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the films l
 def run(
     suite: Annotated[Path, typer.Argument(metavar="SUITE", help="The suite's TOML file.", show_default=False)],
     out: Kept,
+    films: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Films for a suite that names no clips.")] = None,
     jobs: Annotated[int, typer.Option(metavar="NUMBER", help="Films at work at once.", min=1)] = 1,
     ratings: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="What people said on rate.html; may be given often.")
@@ -299,7 +302,7 @@ def run(
         from unisync import api
 
         with _bars() as on_progress:
-            found = api.evaluate(suite, out, jobs=jobs, ratings=ratings or [], on_progress=on_progress)
+            found = api.evaluate(suite, out, films=films, jobs=jobs, ratings=ratings or [], on_progress=on_progress)
         print(found.text)
         print(f"{found.report}: {found.finished} of {found.cells} films made, {found.failed} failed")
 

@@ -14,8 +14,8 @@ from scipy.ndimage import distance_transform_edt
 
 from unisync.errors import OptionError
 from unisync.face.align import canvas_matrices, crop_frame, enlarged, finer, transform
-from unisync.face.paste import paste
-from unisync.mask import lips_mask, mouth_mask
+from unisync.face.paste import beyond, paste
+from unisync.mask import canvas_mask, lips_mask, mouth_mask
 from unisync.media.encode import EncodeOptions, check_out
 from unisync.media.film import Film, cut, extend
 from unisync.media.prefetch import prefetch
@@ -25,6 +25,8 @@ from unisync.media.sound import Speech, read_sound
 from unisync.media.writer import write_film
 from unisync.methods.base import Method
 from unisync.methods.windows import Canvas, stitch, windows
+from unisync.metrics.base import Value
+from unisync.metrics.pixels import OutsideMask
 from unisync.mouth import choose_mouths, choose_reference, lip_parameters
 from unisync.options import DubOptions
 from unisync.registry import load
@@ -37,6 +39,8 @@ SURE = 0.5
 APPEAR_FRAMES = 3
 """Frames over which a patch comes and goes where its face is hidden for a while."""
 PROGRESS_FRAMES = 5
+HARD = 0.5
+"""Where a mask that does not fade ends."""
 AHEAD = 8
 """Patches that are painted while earlier ones are pasted and encoded."""
 
@@ -55,7 +59,8 @@ def dub_film(film: Path, speech: Path, out: Path, options: DubOptions, on_progre
     method: Method = load("method", options.method)(options)
     plan = _plan(source, options, on_progress)
     chosen = choose(plan, "box1" if options.box else options.face)
-    frames = dub_frames(source, plan, chosen, sound, method)
+    changed = OutsideMask()
+    frames = dub_frames(source, plan, chosen, sound, method, changed)
     write_film(_told(frames, len(source), on_progress), out, source, track, encode)
     spent = time.monotonic() - begun
     return Report(
@@ -69,7 +74,7 @@ def dub_film(film: Path, speech: Path, out: Path, options: DubOptions, on_progre
         skipped=skipped(plan, chosen),
         seconds_per_second=spent / max(float(source.duration), 1e-6),
         warnings=warnings,
-        facts={"method": options.method, "seed": options.seed, **method.spec.facts},
+        facts={"method": options.method, "seed": options.seed, **method.spec.facts, **_beyond(changed, method)},
     )
 
 
@@ -103,9 +108,17 @@ def fit(film: Film, sound: Sound, path: Path, options: DubOptions) -> tuple[Film
     return film, sound.cut(0, float(film.duration)), track, warnings
 
 
-def dub_frames(film: Film, plan: Plan, chosen: Sequence[Track], sound: Sound, method: Method) -> Iterator[Frame]:
+def dub_frames(
+    film: Film,
+    plan: Plan,
+    chosen: Sequence[Track],
+    sound: Sound,
+    method: Method,
+    changed: OutsideMask | None = None,
+) -> Iterator[Frame]:
     """Yield every frame of the film once, in order, on its own clock, the chosen faces repainted.
 
+    changed: is given what a method without composite changes beyond the mouth, in the film's own pixels.
     One reader per face runs ahead and keeps crops only; a trailing one reads the frame being finished.
     """
     names = {track.name for track in chosen}
@@ -115,8 +128,10 @@ def dub_frames(film: Film, plan: Plan, chosen: Sequence[Track], sound: Sound, me
     patch = next(patches, None)
     for frame in prefetch(read_frames(film)):
         while patch and patch.frame == frame.index:
-            frame = paste(frame, patch)
-            patch = next(patches, None)
+            pasted = paste(frame, patch)
+            if changed is not None and pasted is not frame and (wide := beyond(pasted, patch)):
+                changed.add(wide[1], wide[0], wide[2])
+            frame, patch = pasted, next(patches, None)
         yield frame
     assert patch is None, "a patch outlived its film: the plan is out of order"
 
@@ -142,8 +157,12 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method) 
     for index, pixels in stitch(performer.render(cuts), method.spec.overlap, track.stop):
         i = index - track.start
         if seen[i] > 0:
-            keep = 1 - lips_mask(points[i], size)
-            yield Patch(index, pixels, mouth_mask(points[i], size) * seen[i], matrices[i], keep)
+            keep, mouth = 1 - lips_mask(points[i], size), mouth_mask(points[i], size)
+            if method.spec.composite == "none":
+                yield Patch(index, pixels, canvas_mask(size) * seen[i], matrices[i], keep, mouth)
+            else:
+                mask = mouth if method.spec.composite == "gaussian" else (mouth > HARD).astype(np.float32)
+                yield Patch(index, pixels, mask * seen[i], matrices[i], keep)
 
 
 def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, int]) -> Mouths:
@@ -196,6 +215,13 @@ def _told(frames: Iterator[Frame], total: int, on_progress: OnProgress | None) -
         yield frame
         if on_progress and (done % PROGRESS_FRAMES == 0 or done == total):
             on_progress(Progress("dub", done, total))
+
+
+def _beyond(changed: OutsideMask, method: Method) -> dict[str, Value]:
+    """Return how like the film what was painted beyond the mouth is (dB), and by how much the worst sample is off."""
+    return (
+        {"beyond_mouth": changed.psnr(), "beyond_mouth_worst": changed.worst} if method.spec.composite == "none" else {}
+    )
 
 
 def _facts(plan: Plan, track: Track) -> dict[str, object]:

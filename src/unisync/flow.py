@@ -7,7 +7,7 @@ UniSync (arXiv 2603.03882) unless OmniSync (arXiv 2505.21448) is named.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 TaliMode = Literal["index", "sigma"]
+Counting = Literal["below", "all"]
 Velocity = Callable[[Tensor, float], Tensor]
 """(latents, sigma) -> velocity shaped like the latents."""
 
@@ -49,17 +50,17 @@ def shifted(sigma: Tensor, shift: float) -> Tensor:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def schedule(steps: int, shift: float = 1.0, start: float = 1.0) -> list[float]:
-    """Return steps + 1 levels falling from `start` to 0.
+def schedule(steps: int, shift: float = 1.0, start: float = 1.0, counting: Counting = "below") -> list[float]:
+    """Return levels falling from `start` to 0.
 
-    With start < 1 all `steps` levels lie at or below it (OmniSync's tau). Raises ValueError for steps < 1 or
-    start outside (0, 1].
+    What OmniSync leaves open for start < 1 (its tau): "below" takes all `steps` at or below it, "all" cuts them off a
+    schedule that begins with pure noise, so that fewer are left. Raises ValueError for steps < 1 or start outside (0, 1].
     """
     if steps < 1 or not 0 < start <= 1:
         raise ValueError(f"steps must be 1 or more and start in (0, 1], not {steps} and {start}")
-    unshifted = start / (shift - (shift - 1) * start)
-    levels = shifted(torch.linspace(unshifted, 0, steps + 1, dtype=torch.float64), shift)
-    return [start, *levels[1:].tolist()]
+    unshifted = 1.0 if counting == "all" else start / (shift - (shift - 1) * start)
+    levels = shifted(torch.linspace(unshifted, 0, steps + 1, dtype=torch.float64), shift).tolist()
+    return [start, *(level for level in levels[1:] if level < start)]
 
 
 def euler(z: Tensor, velocity: Tensor, sigma: float, next_sigma: float) -> Tensor:
@@ -70,6 +71,30 @@ def euler(z: Tensor, velocity: Tensor, sigma: float, next_sigma: float) -> Tenso
 def guided(unconditional: Tensor, conditional: Tensor, scale: Tensor | float) -> Tensor:
     """Return classifier-free guidance: scale 0 is unconditional, 1 is conditional, more exaggerates."""
     return unconditional + scale * (conditional - unconditional)
+
+
+def spatial_guidance(mouth: Tensor, spread: Tensor, grid: tuple[int, int], base: float, peak: float) -> Tensor:
+    """Return G(x, y) of OmniSync's Eq 7 over peak, (1, 1, F, h, w): a Gaussian bell from base / peak up to 1 at the mouth.
+
+    G as printed is multiplied by omega(t), which has the peak in it once more; hence the division.
+    mouth: (F, 2), x and y as shares of the picture's width and height.  spread: (F,), the bell's width, likewise.
+    """
+    rows, columns = ((torch.arange(num, device=mouth.device) + 0.5) / num for num in grid)
+    away = (columns - mouth[:, :1])[:, None].square() + (rows - mouth[:, 1:])[:, :, None].square()
+    bell = torch.exp(-away / (2 * spread.square()[:, None, None]))
+    return ((base + (peak - base) * bell) / peak)[None, None]
+
+
+def temporal_guidance(sigma: float, peak: float, gamma: float) -> float:
+    """Return omega(t) of OmniSync's Eq 8, peak (t / T) ** gamma, t / T being the noise level."""
+    return float(peak * sigma**gamma)
+
+
+def dynamic_guided(
+    unconditional: Tensor, conditional: Tensor, spatial: Tensor, sigma: float, peak: float, gamma: float
+) -> Tensor:
+    """Return the velocity under DS-CFG, v + G omega(t) (v_c - v) (OmniSync Eq 9). spatial: as `spatial_guidance` gives it."""
+    return guided(unconditional, conditional, spatial * temporal_guidance(sigma, peak, gamma))
 
 
 def progressive_start(source: Tensor, noise: Tensor, tau: float) -> Tensor:
@@ -95,6 +120,13 @@ def inject(z: Tensor, source: Tensor, noise: Tensor, mask: Tensor, sigma: float)
     return torch.where(mask > 0.5, z, noised(source, noise, sigma))
 
 
+def per_latent_frame(values: Tensor, temporal_stride: int) -> Tensor:
+    """Return the means (F', …) of values (F, …) over the pixel frames that each latent frame covers."""
+    if temporal_stride == 1:
+        return values
+    return torch.stack([group.mean(0) for group in (values[:1], *values[1:].split(temporal_stride))])
+
+
 def latent_mask(mask: Tensor, temporal_stride: int, spatial_stride: int, dilate: int = 1) -> Tensor:
     """Return a binary mask (B, 1, F', h, w) from pixel masks (B, F, H, W).
 
@@ -113,8 +145,9 @@ def latent_mask(mask: Tensor, temporal_stride: int, spatial_stride: int, dilate:
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """What TALI needs. source: latents of the film; mask: as in `inject`; ratio: tau_inj.
+    """What is held to known latents on the way (Algorithm 1).
 
+    source: the latents; mask: as in `inject`; ratio: tau_inj, 1 is all the way.
     noise: one fixed draw for all steps, or None for a fresh one per step as in the paper.
     """
 
@@ -126,15 +159,16 @@ class Injection:
 
 
 def sample(
-    velocity: Velocity, z: Tensor, levels: list[float], injection: Injection | None, generator: torch.Generator
+    velocity: Velocity, z: Tensor, levels: list[float], injections: Sequence[Injection], generator: torch.Generator
 ) -> Tensor:
-    """Return data from `z` at levels[0] by Euler steps, with TALI (Algorithm 1) if `injection` is given."""
+    """Return data from `z` at levels[0] by Euler steps, after each of which the injections that are due take place."""
     steps = len(levels) - 1
     for step, (sigma, next_sigma) in enumerate(zip(levels, levels[1:], strict=False)):
         z = euler(z, velocity(z, sigma), sigma, next_sigma)
-        if injection and tali_active(step, steps, next_sigma, injection.ratio, injection.mode):
-            noise = injection.noise
-            if noise is None:
-                noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
-            z = inject(z, injection.source, noise, injection.mask, next_sigma)
+        for injection in injections:
+            if tali_active(step, steps, next_sigma, injection.ratio, injection.mode):
+                noise = injection.noise
+                if noise is None:
+                    noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
+                z = inject(z, injection.source, noise, injection.mask, next_sigma)
     return z

@@ -43,6 +43,11 @@ def mouth_mask(landmarks: Floats, size: int, *, dilate: float = DILATE, blur: fl
     return _exact(_blurred(grown, radius, radius / 2) * _face(points, down, size) * _rim(size, radius))
 
 
+def canvas_mask(size: int, *, blur: float = BLUR) -> Floats:
+    """Return float32 (size, size): 1 all over the canvas, falling to exactly 0 on its edge. blur: as a share of the side."""
+    return _rim(size, max(1, round(blur * size)))
+
+
 def lips_mask(landmarks: Floats, size: int, dilate: float = 0.03) -> Floats:
     """Return float32 (size, size) in [0, 1]: lips, the mouth between them, and where an opening mouth would reach.
 

@@ -13,8 +13,11 @@ from typing import Any, Literal, Self, get_type_hints
 from unisync.errors import OptionError
 from unisync.parse import fitted, read_toml, suggest
 
-SourceLips = Literal["nearest", "neutral", "as_is"]
+SourceLips = Literal["nearest", "neutral", "as_is", "masked"]
 TaliMode = Literal["index", "sigma"]
+Guidance = Literal["static", "dynamic"]
+Counting = Literal["below", "all"]
+Composite = Literal["gaussian", "hard", "none"]
 Codec = Literal["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Pictures = Literal["jpeg", "lossless"]
@@ -107,27 +110,56 @@ class ScanOptions(_Options):
 class DubOptions(_Options):
     """How a film is dubbed. None means: as the method, the codec or the container has it by default."""
 
-    method: str = _option("unisync", "What paints the lips; 'echo' paints nothing.")
+    method: str = _option("unisync", "What paints the lips: unisync, omnisync; 'echo' paints nothing.")
     weights: str | None = _option(None, "Weights file to use instead of the method's own.")
     lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
     steps: int | None = _option(
-        None, "Denoising steps; else as many as the weights need, fewer where there is little to paint."
+        None,
+        "Denoising steps; else as many as the weights need, fewer where there is little to paint. "
+        "0 shows what would be painted on.",
+    )
+    steps_counted: Counting = _option(
+        "below", "Where painting starts below pure noise, steps are counted below that level, or over all levels."
     )
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     detail: float = _option(1.0, "How much of the film's fineness painted lips get back; 0 leaves them soft.")
-    guidance: float = _option(1.0, "Classifier-free guidance by the speech; 1 is none, and twice as fast.")
+    guidance: float | None = _option(
+        None, "Scale of static classifier-free guidance by the speech; 1 is none, and twice as fast."
+    )
+    guidance_mode: Guidance | None = _option(
+        None,
+        "Guidance that is the same everywhere (unisync), or dynamic: strongest at the mouth and in noise "
+        "(DS-CFG, omnisync).",
+    )
+    omega_base: float = _option(1.0, "Dynamic guidance far from the mouth.")
+    omega_peak: float = _option(4.5, "Dynamic guidance at the mouth, in pure noise.")
+    omega_gamma: float = _option(1.5, "How fast dynamic guidance falls with the noise level; 0: not at all.")
+    omega_spread: float = _option(0.15, "How far dynamic guidance reaches around the mouth, in widths of the face.")
     seed: int = _option(0, "The same seed gives the same film.")
-    source_lips: SourceLips = _option(
-        "nearest",
-        "What the method paints on: the shot's own mouths that come nearest to the speech, closed lips, or the film as it is.",
+    source_lips: SourceLips | None = _option(
+        None,
+        "What the method paints on: the shot's own mouths that come nearest to the speech (unisync), closed lips, the film "
+        "as it is (omnisync), or the film without its mouth.",
     )
     start: float | None = _option(
         None,
-        "Noise level at which painting starts, up to 1 (pure noise); by itself: lower, the better mouths are found.",
+        "Noise level at which painting starts, up to 1 (pure noise); by itself: lower, the better mouths are found "
+        "(unisync), or .92 (omnisync).",
     )
     shift: float = _option(1.0, "Shift of the noise levels: above 1, more steps at high noise.")
-    tau_inj: float = _option(0.8, "Share of the steps that hold all but the mouth to the film (TALI).")
+    tau_inj: float | None = _option(
+        None, "Share of the steps that hold all but the mouth to the film (TALI): unisync .8, omnisync none."
+    )
     tali_mode: TaliMode = _option("index", "What tau-inj counts: steps, or the noise level.")
+    pose: bool = _option(True, "Anchor the painting by the face's pose (PAFS).")
+    composite: Composite | None = _option(
+        None,
+        "Where the film changes: at the mouth, fading (gaussian, unisync) or cut off (hard), or on the whole face (none, "
+        "omnisync); what the last changes beyond the mouth is measured.",
+    )
+    carry: bool | None = _option(
+        None, "Go on from the last painted frames (omnisync), or paint stretches side by side."
+    )
     face: str = _option(
         "largest", "Which face: a name from 'scan' (or several, with commas), largest, speaking, all, x,y@seconds."
     )
@@ -155,10 +187,18 @@ class DubOptions(_Options):
             if self.plan is not None:
                 raise OptionError("box and plan both say where the faces are: give only one of them")
         if self.steps is not None:
-            _within("steps", self.steps, 1, 1000)
+            _within("steps", self.steps, 0, 1000)
         _within("strength", self.strength, 0, 10)
         _within("detail", self.detail, 0, 2)
         _within("guidance", self.guidance, 0, 20)
+        if self.guidance is not None and self.guidance_mode == "dynamic":
+            raise OptionError(
+                "guidance is the scale of static guidance: dynamic guidance has omega_base and omega_peak"
+            )
+        _within("omega_base", self.omega_base, 0, 20)
+        _within("omega_peak", self.omega_peak, 0.01, 20)
+        _within("omega_gamma", self.omega_gamma, 0, 10)
+        _within("omega_spread", self.omega_spread, 0.01, 10)
         _within("seed", self.seed, 0, 2**63 - 1)
         if self.start is not None:
             _within("start", self.start, 0.01, 1)

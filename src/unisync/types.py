@@ -280,6 +280,7 @@ class Patch:
     pixels: uint8 (S, S, 3) canvas, or (nS, nS, 3), n times enlarged.  mask: float32 (S, S) canvas, 0 on the border.
     matrix: float32 (2, 3), frame px -> canvas px.
     keep: float32 (S, S) canvas, where the film's own fine texture is put back (1) or not (0).
+    mouth: float32 (S, S) canvas, 0 beyond the mouth, where the mask is wider than that; what changes there is measured.
     """
 
     frame: int
@@ -287,6 +288,7 @@ class Patch:
     mask: Floats
     matrix: Floats
     keep: Floats
+    mouth: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -339,9 +341,11 @@ class Report:
             if skipped
             else "0 skipped"
         )
+        beyond = self.facts.get("beyond_mouth")
+        change = f"{beyond:.1f} dB beyond the mouth, " if isinstance(beyond, float) else ""
         return (
             f"{self.frames} frames ({self.seconds:.2f} s), {self.faces} face{'s' * (self.faces != 1)}, {places}, "
-            f"{self.seconds_per_second:.2f} s per second of film"
+            f"{change}{self.seconds_per_second:.2f} s per second of film"
         )
 
     def to_dict(self) -> dict[str, Any]:

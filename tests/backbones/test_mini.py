@@ -14,7 +14,8 @@ from unisync.demo import demo_speech
 from unisync.face.align import canvas_matrices, crop, transform
 from unisync.face.detect import FaceModels, roi_from_detection, roi_from_landmarks
 from unisync.media import read_sound
-from unisync.methods.unisync import Unisync, UnisyncPerformer
+from unisync.methods.editing import EditPerformer
+from unisync.methods.unisync import Unisync
 from unisync.mouth import lip_parameters
 from unisync.options import DubOptions
 from unisync.types import Pixels, Reference, Track, Window
@@ -49,7 +50,7 @@ def test_lips_open_and_close_as_told(shipped: Mini, monkeypatch: pytest.MonkeyPa
     for told in (0.0, 3.0):
         lips = shipped.closed_lips().expand(len(window), -1).clone()
         lips[:, :2] = told
-        monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments, lips=lips: lips)
+        monkeypatch.setattr(EditPerformer, "lips", lambda self, speech, moments, lips=lips: lips)
         [(_, made)] = method.begin(track(window)).render([window])
         openings.append(np.median([opening(models, image) for image in made]))
     assert openings[1] - openings[0] > 0.020

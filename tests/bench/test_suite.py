@@ -8,6 +8,7 @@ import pytest
 
 from unisync.bench.suite import OURS, Clip, Entrant, Suite, read_suite, write_suite
 from unisync.errors import OptionError
+from unisync.registry import names
 
 TEXT = """
 protocols = ["self", "cross"]
@@ -93,6 +94,26 @@ def test_what_is_wrong_is_said_with_the_files_name(tmp_path: Path, text: str, sa
     with pytest.raises(OptionError, match=said) as raised:
         read_suite(path)
     assert str(path) in str(raised.value)
+
+
+def test_a_suite_without_clips_takes_films(tmp_path: Path) -> None:
+    films = (Clip(name="a", film=tmp_path / "a.mp4"),)
+    suite = read_suite(written(tmp_path, 'protocols = ["silent"]'), films)
+    assert suite.clips == films and suite.protocols == ("silent",)
+    with pytest.raises(OptionError, match="names its own clips"):
+        read_suite(written(tmp_path, TEXT), films)
+
+
+def test_the_ablation_of_both_papers_is_a_suite(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "recipes" / "ablation.toml"
+    films = (Clip(name="a", film=tmp_path / "a.mp4"),)
+    suite = read_suite(path, films)
+    options = {method.name: method.dub_options() for method in suite.methods if method.kind == "unisync"}
+    assert options["UniSync"].method == "unisync" and options["OmniSync"].method == "omnisync"
+    assert {each.tau_inj for each in options.values()} >= {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}
+    assert not options["UniSync without PAFS"].pose
+    known = set(names("metric"))
+    assert set(suite.metrics) <= known
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ablation import ROWS, Trial, read_lines, table, write_line
 from rendering import means, speech_at
 from tables import figure, header, line, median
-from tiny import tiny_weights
-from unisync.options import DubOptions
 
 
 def clips() -> ModuleType:
@@ -27,12 +24,6 @@ def clips() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture
-def trial(tmp_path: Path) -> Trial:
-    options = DubOptions(weights=str(tiny_weights(tmp_path)))
-    return Trial(Path("a.mp4"), Path("b.mp4"), "cross", "embedded, as shipped", options, 5.0)
 
 
 def test_cells() -> None:
@@ -60,44 +51,6 @@ def test_a_clips_row_has_its_baselines_in_brackets() -> None:
     last = module.row_line(module.medians([row, failed]))
     assert last.startswith("| **median** |  | 1 of 2 | 1 of 2 | 1 of 2 | 0.50 | – |")
     assert "1.00 (0.75)" in last
-
-
-def test_every_way_of_painting_has_its_own_key_but_those_that_are_the_same(trial: Trial) -> None:
-    def key(row: str) -> str:
-        return Trial(trial.clip, trial.speech, trial.protocol, row, trial.options, trial.seconds).key
-
-    keys = {row: key(row) for row in ROWS}
-    assert keys["without TALI"] == keys["τ_inj 0"]
-    assert keys["embedded, as shipped"] == keys["τ_inj 0.8"]
-    assert len(set(keys.values())) == len(ROWS) - 2
-
-
-def test_other_weights_and_other_options_are_done_again(trial: Trial, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    weights = DubOptions(weights=str(tiny_weights(other, canvas=32)))
-    steps = DubOptions(weights=trial.options.weights, steps=3)
-    keys = [Trial(trial.clip, trial.speech, "cross", trial.row, o, 5.0).key for o in (trial.options, weights, steps)]
-    assert len(set(keys)) == 3
-
-
-def test_lines_are_found_again(trial: Trial, tmp_path: Path) -> None:
-    path = tmp_path / "lines.jsonl"
-    assert read_lines(path) == {}
-    write_line(path, trial, {"leak": 0.25, "sync": "no weights"})
-    write_line(path, Trial(trial.clip, trial.clip, "self", trial.row, trial.options, 5.0), {"leak": 0.5})
-    assert read_lines(path)[trial.key] == {"leak": 0.25, "sync": "no weights"}
-    assert len(read_lines(path)) == 2
-
-
-def test_the_table_has_a_row_per_way_and_medians_over_clips() -> None:
-    found = [("without TALI", "cross", {"leak": value}) for value in (0.1, 0.2, 0.6)]
-    found += [("without TALI", "self", {"follows": 0.7, "leak": 9.0})]
-    head, _, row, empty = table(["without TALI", "without PAFS"], found).splitlines()
-    titles, cells = ([part.strip() for part in text.split("|")[1:-1]] for text in (head, row))
-    told = dict(zip(titles, cells, strict=True))
-    assert told[""] == "without TALI" and told["cross: leak"] == "0.20" and told["self: follows"] == "0.70"
-    assert set(empty.split("|")[2:-1]) == {" – "}
 
 
 def test_a_stretch_of_a_speech(tmp_path: Path) -> None:

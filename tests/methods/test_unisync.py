@@ -14,8 +14,9 @@ from opening import SIZE, face
 from tiny import tiny_weights
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
+from unisync.methods.editing import CLOSED, FITTING, OPENED, SHARED_NOISE, EditPerformer
 from unisync.methods.pose import draw_pose
-from unisync.methods.unisync import CLOSED, FITTING, OPENED, SHARED_NOISE, Unisync, UnisyncPerformer
+from unisync.methods.unisync import Unisync
 from unisync.mouth import choose_reference, closed, lip_parameters, neutralised
 from unisync.options import DubOptions
 from unisync.types import Mouths, Pixels, Reference, Sound, Track, Window
@@ -98,7 +99,7 @@ def test_painting_starts_as_far_off_as_mouths_fall_short(
     lent = Mouths(given.pixels, given.landmarks, np.full((6, 6), 0.05, np.float32))
     audio = backbone.audio
     lips = (torch.full((1, 6), asked) - audio.lip_mean) / audio.lip_std
-    monkeypatch.setattr(UnisyncPerformer, "lips", lambda self, speech, moments: lips.repeat(len(moments), 1))
+    monkeypatch.setattr(EditPerformer, "lips", lambda self, speech, moments: lips.repeat(len(moments), 1))
     performer = Unisync(DubOptions.from_dict(options), backbone).begin(track())
     assert performer.start == options.get("start", CLOSED)
     list(performer.render([replace(given, mouths=lent)]))
@@ -119,7 +120,7 @@ def test_painting_takes_fewer_steps_where_there_is_less_to_paint(
     backbone: Mini, monkeypatch: pytest.MonkeyPatch, start: float, said: int | None, steps: int
 ) -> None:
     monkeypatch.setattr(backbone, "steps", 4)
-    performer = UnisyncPerformer(Unisync(DubOptions(steps=said), backbone), "face1")
+    performer = EditPerformer(Unisync(DubOptions(steps=said), backbone), "face1")
     performer.start = start
     assert performer.steps == steps
 

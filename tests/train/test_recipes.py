@@ -30,7 +30,7 @@ from unisync.train.recipe import Networks, Recipe, read_recipe
 from unisync.train.run import train_by
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.toml") if path.stem != "ablation")  # a suite
 OTHERS = [path for path in RECIPES if path.stem != "embedded"]
 SMALL = Networks(
     vae=VaeConfig(latent_channels=4, width=16, deep_width=16),

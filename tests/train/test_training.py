@@ -30,11 +30,13 @@ from unisync.train.distil import DistilRecipe, distil_loss, teach
 from unisync.train.donors import FARTHEST, choose_donors, lent, transplanted
 from unisync.train.latents import encode_clip, encode_samples
 from unisync.train.painting import velocity_of
+from unisync.train.pairs import load_pairs, mine
 from unisync.train.redub import make_redubs
 from unisync.train.terms import ExtraLosses, ExtraTerms, PatchCritic, hinge
 from unisync.train.transformer import (
     TransformerRecipe,
     condition_of,
+    draw_level,
     draw_noise,
     guess_of,
     loss_of,
@@ -171,6 +173,77 @@ def test_sources_carry_other_lips_than_targets(latents: Path, tmp_path: Path) ->
     assert torch.equal(batch["source"][~inside], batch["target"][~inside])
     with pytest.raises(OptionError, match="two clips"):
         make_redubs(draws.clips, draws.clips[:1], network, 5, tmp_path)
+
+
+def test_pseudo_pairs_are_near_in_pose_and_far_in_lips() -> None:
+    num, frames = 60, 4
+    turn = torch.cat([torch.zeros(30), torch.full((30,), 0.5)])  # two poses
+    still = turn[:, None, None] * torch.ones(num, 5, 2)
+    lips = torch.zeros(num, 6)
+    lips[15:30, 0] = 2.0  # the first pose shuts its lips, then opens them; the second keeps them shut
+    found = mine(still, lips, frames, near=0.02, far=1.0)
+    assert len(found)
+    for target, source in found.tolist():
+        assert turn[target] == turn[source] == turn[target + frames - 1] == turn[source + frames - 1] == 0
+        opening = (lips[target : target + frames, 0] - lips[source : source + frames, 0]).abs().mean()
+        assert opening >= 1.0
+    assert len(mine(still, lips, frames, near=0.02, far=3.0)) == 0
+    assert len(mine(still[:4], lips[:4], frames, near=0.02, far=0.0)) == 0
+    still[0] += 0.01 * torch.arange(5)[:, None]  # a pose that is off by .0204 on average of squares
+    assert (
+        0 not in mine(still, lips, 1, near=0.02, far=1.0)[:, 0] and 0 in mine(still, lips, 1, near=0.05, far=1.0)[:, 0]
+    )
+
+
+def test_pairs_are_mined_once(latents: Path, tmp_path: Path) -> None:
+    spread = torch.from_numpy(SPREAD)
+    pairs = load_pairs(latents, tmp_path, spread, 5, 1.0, 0.0)
+    (file,) = tmp_path.iterdir()
+    assert set(pairs) == {"a", "b"} and all(len(found) for found in pairs.values())
+    torch.save({"a": pairs["b"], "b": pairs["a"][:0]}, file)
+    assert not len(load_pairs(latents, tmp_path, spread, 5, 1.0, 0.0)["b"])
+    assert len(load_pairs(latents, tmp_path, spread, 5, 0.9, 0.0)["b"])  # other bounds, other pairs
+    old = tmp_path / "old"
+    old.mkdir()
+    data = torch.load(latents / "a.pt", weights_only=True)
+    del data["still"]
+    torch.save(data, old / "a.pt")
+    with pytest.raises(OptionError, match="earlier version"):
+        load_pairs(old, tmp_path, spread, 5, 1.0, 0.0)
+
+
+def test_sources_depend_on_the_noise_level(latents: Path) -> None:
+    """OmniSync's Eq 3: pairs above the threshold, any stretch of the film below it."""
+    audio = AudioEncoder(AudioConfig(width=16))
+    pairs = {"a": torch.tensor([[2, 20]]), "b": torch.zeros(0, 2, dtype=torch.int64)}
+    clips = load_clips(latents, audio, pairs=pairs)
+    recipe = TransformerRecipe(batch=60, frames=5, paired=1.0, silent=0.0)
+    clips = [replace(clip, other=torch.full_like(clip.other, 7)) for clip in clips]
+    for level in (0.95, 0.5):
+        draws = Sampler(clips, recipe, SMALL, torch.zeros(16), lambda _rnd, level=level: level)
+        batch = draws.draw()
+        assert (batch["sigma"] == level).all()
+        sources, targets = batch["source"].transpose(1, 2), batch["target"].transpose(1, 2)
+        paired = (sources == clips[0].latents[20:25]).flatten(1).all(1)
+        transplanted = (sources == 7).flatten(1).all(1)
+        if level > recipe.paired_above:
+            assert paired.any() and transplanted.any() and (paired | transplanted).all()
+            assert (targets[paired] == clips[0].latents[2:7]).all()
+        else:
+            assert not transplanted.any() and float(paired.float().mean()) < 0.2
+            film = torch.cat([clip.latents for clip in clips]).float().flatten(1)
+            assert torch.cdist(sources.flatten(0, 1).flatten(1)[:20], film).amin(1).max() < 1e-2
+    guess = guess_of(Transformer(SMALL), batch, recipe)
+    assert (guess.level == 0.5).all()
+    with pytest.raises(OptionError, match="teacher's levels"):
+        DistilRecipe(paired=0.5)
+
+
+def test_levels_are_drawn_as_without_pairs() -> None:
+    rnd, recipe = random.Random(0), TransformerRecipe(sigma_mean=0.5)
+    levels = torch.tensor([draw_level(recipe, rnd) for _ in range(4000)])
+    logits = torch.logit(levels)
+    assert abs(float(logits.mean()) - 0.5) < 0.05 and abs(float(logits.std()) - 1) < 0.05
 
 
 def test_too_short_clips_are_refused(latents: Path) -> None:

@@ -118,7 +118,8 @@ class Suite:
         for what, named in (("clips", self.clips), ("methods", self.methods)):
             names = [each.name for each in named]
             if not names:
-                raise OptionError(f"a suite needs {what}")
+                hint = ": name them as [[clip]], or give a folder with --films" if what == "clips" else ""
+                raise OptionError(f"a suite needs {what}{hint}")
             double = next((name for name in names if names.count(name) > 1), None)
             if double is not None:
                 raise OptionError(f"two {what} are called {double!r}; give one another name")
@@ -151,11 +152,17 @@ class Suite:
                     yield protocol, clip, method
 
 
-def read_suite(path: Path) -> Suite:
-    """Read a suite; files in it are named from its own folder. Raises OptionError that names the file and what is wrong."""
+def read_suite(path: Path, films: tuple[Clip, ...] = ()) -> Suite:
+    """Read a suite; files in it are named from its own folder. Raises OptionError that names the file and what is wrong.
+
+    films: the clips of a suite that names none.
+    """
     values = {"name": path.stem, **read_toml(path)}
     try:
         clips = tuple(_clip(each, path.parent) for each in _tables(values, "clip"))
+        if clips and films:
+            raise OptionError("the suite names its own clips, and a folder of films is given: leave out one of them")
+        clips = clips or films
         methods = tuple(made(Entrant, _placed(each, path.parent), "method.") for each in _tables(values, "method"))
         suite: Suite = made(Suite, values | {"clips": clips} | ({"methods": methods} if methods else {}))
     except OptionError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from unisync.face.align import canvas_area, crop, enlarged, enlargement, shifted
-from unisync.types import Area, Edit, Floats, Frame, Patch
+from unisync.types import Area, Edit, Floats, Frame, Patch, Pixels
 
 FINE = 0.8
 """Canvas pixels: what is finer is weak after a canvas smaller than the face."""
@@ -46,6 +48,21 @@ def paste(frame: Frame, patch: Patch) -> Frame:
     blended = cv2.add(was, cv2.multiply(cv2.subtract(change, lost), cv2.merge([mask] * 3)))
     made = np.asarray(cv2.convertScaleAbs(np.maximum(blended, 0)), np.uint8)
     return frame.edited(Edit(left, top, made, np.ascontiguousarray(mask)))
+
+
+def beyond(frame: Frame, patch: Patch) -> tuple[Pixels, Pixels, NDArray[np.bool_]] | None:
+    """Return what a frame shows under its last edit, which is `patch`'s, the edit, and where in it (h, w) no mouth is.
+
+    None where the patch is no wider than the mouth.
+    """
+    if patch.mouth is None:
+        return None
+    edit = frame.edits[-1]
+    height, width = edit.mask.shape
+    area = edit.x, edit.y, edit.x + width, edit.y + height
+    mouth = _laid(patch.mouth, shifted(patch.matrix, area), (width, height), cv2.INTER_LINEAR)
+    under = replace(frame, edits=frame.edits[:-1]).part(area)
+    return under, np.where(edit.mask[..., None] > 0, edit.pixels, under), (mouth == 0) & (edit.mask > 0)
 
 
 def _refined(change: Floats, was: Floats, echo: Floats, mask: Floats, keep: Floats, sigma: float) -> Floats:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from unisync.options import Composite
 from unisync.types import Pixels, Track, Window
 
 
@@ -14,6 +15,7 @@ class Spec:
     """canvas: side in px.  length: frames a window.  overlap: frames that neighbouring windows share, cross-faded.
 
     lends: whether windows come with other mouths of the same shot, for which it is read once more.
+    composite: where finished canvases change the film: at the mouth, fading or cut off, or on the whole face.
     facts: what the report says of the method, plain numbers and words.
     """
 
@@ -21,6 +23,7 @@ class Spec:
     length: int
     overlap: int
     lends: bool = False
+    composite: Composite = "gaussian"
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

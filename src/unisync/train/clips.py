@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,14 @@ class SamplingRecipe(LoopRecipe):
     """Source without a mouth; 1 is masked pre-training."""
     redub: float = 0.0
     """Source as an earlier model painted it with other speech; 0 unless the recipe makes such films."""
+    paired: float = 0.0
+    """Share of the samples by timestep-dependent sampling (OmniSync Eq 3): above the noise level `paired_above` the source is
+    a stretch of nearly the same pose and other lips, below it any stretch of the same film; the film as it is, both times."""
+    paired_above: float = 0.85
+    pair_pose: float = 0.02
+    """How far apart such poses may be, in canvas sides."""
+    pair_lips: float = 0.5
+    """How far apart such lips' openings must be, in spreads."""
     silent: float = 0.08
     drop_audio: float = 0.15
     drop_lips: float = 0.3
@@ -41,7 +49,17 @@ class SamplingRecipe(LoopRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("transplant", "lent", "masked", "redub", "silent", "drop_audio", "drop_lips", "drop_both"):
+        for name in (
+            "transplant",
+            "lent",
+            "masked",
+            "redub",
+            "paired",
+            "silent",
+            "drop_audio",
+            "drop_lips",
+            "drop_both",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a probability, from 0 to 1, not {getattr(self, name):g}")
         if self.transplant + self.lent + self.masked + self.redub > 1:
@@ -53,7 +71,7 @@ class Clip:
     """One film's latents (T, C, h, w): as it is, with neutral, other and lent lips, of its pose, redubbed.
 
     mask: (T, h, w) of the mouth.  lips: (T, 6) standardised.  reference: the frame with the most closed lips.
-    features: (N, D) of its speech.
+    features: (N, D) of its speech.  pairs: (N, 2), as `unisync.train.pairs.mine` gives them.
     """
 
     key: str
@@ -70,12 +88,20 @@ class Clip:
     speaker: str
     redub: Tensor | None = None
     mel: Tensor | None = None
+    pairs: Tensor | None = None
 
 
-def load_clips(folder: Path, audio: AudioEncoder, redubs: Path | None = None, hear: bool = False) -> list[Clip]:
+def load_clips(
+    folder: Path,
+    audio: AudioEncoder,
+    redubs: Path | None = None,
+    hear: bool = False,
+    pairs: Mapping[str, Tensor] | None = None,
+) -> list[Clip]:
     """Return the clips of a folder that `unisync.train.latents` filled, lips standardised, speech encoded by `audio`.
 
     redubs: a folder that `unisync.train.redub` filled.  hear: with mel bands (100 rows a second), for the sync term.
+    pairs: as `unisync.train.pairs.load_pairs` gives them.
     """
     clips = []
     for path in sorted(folder.glob("*.pt")):
@@ -101,6 +127,7 @@ def load_clips(folder: Path, audio: AudioEncoder, redubs: Path | None = None, he
                 speaker=data["speaker"],
                 redub=torch.load(redubs / path.name, weights_only=True, mmap=True) if redubs else None,
                 mel=mel if hear else None,
+                pairs=pairs[path.stem] if pairs is not None else None,
             )
         )
     return clips
@@ -122,10 +149,20 @@ def silence_of(audio: AudioEncoder) -> Tensor:
 
 
 class Sampler:
-    """Draws training samples; speakers with much film do not drown the others."""
+    """Draws training samples; speakers with much film do not drown the others.
 
-    def __init__(self, clips: list[Clip], recipe: SamplingRecipe, config: TransformerConfig, silence: Tensor) -> None:
-        self.recipe, self.config, self.silence = recipe, config, silence
+    levels: draws a noise level, for samples whose source depends on it.
+    """
+
+    def __init__(
+        self,
+        clips: list[Clip],
+        recipe: SamplingRecipe,
+        config: TransformerConfig,
+        silence: Tensor,
+        levels: Callable[[random.Random], float] | None = None,
+    ) -> None:
+        self.recipe, self.config, self.silence, self.levels = recipe, config, silence, levels
         self.clips = [clip for clip in clips if len(clip.latents) >= 2 * recipe.frames]
         if not self.clips:
             raise OptionError(f"the dataset has no clip of {2 * recipe.frames} frames or more: prepare longer ones")
@@ -147,12 +184,17 @@ class Sampler:
         return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
 
     def sample(self, clip: Clip) -> dict[str, Tensor]:
-        """Return one sample: target, source, pose (C, F, h, w), mask (1, F, h, w), lips, audio, keeps (F,) and seconds."""
+        """Return one sample: target, source, pose (C, F, h, w), mask (1, F, h, w), lips, audio, keeps (F,) and seconds.
+
+        With levels, sigma () too.
+        """
         recipe, rnd = self.recipe, self.random
-        length = len(clip.latents)
-        stride = 2 if length >= 4 * recipe.frames and rnd.random() < 0.2 else 1
-        start = rnd.randrange(length - recipe.frames * stride + 1)
-        span = slice(start, start + recipe.frames * stride, stride)
+        level = self.levels(rnd) if self.levels else None
+        source: Tensor | None = None
+        if level is not None and rnd.random() < recipe.paired:
+            span, source = self._paired(clip, level)
+        else:
+            span = self._stretch(clip)
         target, neutral = clip.latents[span].float(), clip.neutral[span].float()
         mask = clip.mask[span, None].float()
         lips, seconds = clip.lips[span].clone(), clip.seconds[span].float()
@@ -160,13 +202,8 @@ class Sampler:
         if silent:
             lips[:] = clip.lips[clip.reference]
             target = neutral
-        shares = {"masked": recipe.masked, "other": recipe.transplant, "lent": recipe.lent, "redub": recipe.redub}
-        (kind,) = rnd.choices([*shares, "neutral"], [*shares.values(), max(0.0, 1 - sum(shares.values()))])
-        if kind == "neutral":
-            source = neutral
-        else:
-            mouth = torch.zeros_like(target) if kind == "masked" else getattr(clip, kind)[span].float()
-            source = target * (1 - mask) + mouth * mask
+        if source is None:
+            source = self._source(clip, span, target, mask)
         tokens = self.config.audio_tokens
         if clip.features is None or silent:
             audio = self.silence.expand(recipe.frames, tokens, -1)
@@ -184,9 +221,43 @@ class Sampler:
             "keep_audio": torch.tensor(hears),
             "keep_lips": torch.tensor(sees),
         }
+        if level is not None:
+            sample["sigma"] = torch.tensor(level)
         if self.hear:
             sample |= self._mel(clip, float(seconds[0]), silent)
         return sample
+
+    def _stretch(self, clip: Clip) -> slice:
+        """Return any stretch of a clip, now and then at half the frame rate."""
+        length, frames = len(clip.latents), self.recipe.frames
+        stride = 2 if length >= 4 * frames and self.random.random() < 0.2 else 1
+        start = self.random.randrange(length - frames * stride + 1)
+        return slice(start, start + frames * stride, stride)
+
+    def _source(self, clip: Clip, span: slice, target: Tensor, mask: Tensor) -> Tensor:
+        """Return the target with other lips (F, C, h, w), or without."""
+        recipe = self.recipe
+        shares = {"masked": recipe.masked, "other": recipe.transplant, "lent": recipe.lent, "redub": recipe.redub}
+        (kind,) = self.random.choices([*shares, "neutral"], [*shares.values(), max(0.0, 1 - sum(shares.values()))])
+        if kind == "neutral":
+            return clip.neutral[span].float()
+        mouth = torch.zeros_like(target) if kind == "masked" else getattr(clip, kind)[span].float()
+        return target * (1 - mask) + mouth * mask
+
+    def _paired(self, clip: Clip, level: float) -> tuple[slice, Tensor]:
+        """Return a target's stretch and its source (F, C, h, w) by timestep-dependent sampling (OmniSync Eq 3).
+
+        In a film without a pseudo-pair the source is the target's own stretch with transplanted lips.
+        """
+        frames, rnd = self.recipe.frames, self.random
+        if level <= self.recipe.paired_above:
+            start, other = (rnd.randrange(len(clip.latents) - frames + 1) for _ in range(2))
+        elif clip.pairs is not None and len(clip.pairs):
+            start, other = clip.pairs[rnd.randrange(len(clip.pairs))].tolist()
+        else:
+            span = self._stretch(clip)
+            return span, clip.other[span].float()
+        return slice(start, start + frames), clip.latents[other : other + frames].float()
 
     def _mel(self, clip: Clip, start: float, silent: bool) -> dict[str, Tensor]:
         """Return the window's mel rows (4 F, 80), as the sync expert hears it, and whether it has any."""

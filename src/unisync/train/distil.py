@@ -35,6 +35,8 @@ class DistilRecipe(SamplingRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.paired:
+            raise OptionError("paired goes with kind transformer: a student learns at its teacher's levels")
         if (
             self.student_steps < 1
             or self.teacher_steps <= self.student_steps

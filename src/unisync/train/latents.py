@@ -16,7 +16,7 @@ from torch import Tensor
 from unisync import flow
 from unisync.mask import mouth_mask
 from unisync.methods.pose import draw_pose
-from unisync.mouth import choose_reference, lip_parameters, neutralised
+from unisync.mouth import STILL, choose_reference, lip_parameters, neutralised
 from unisync.nets.precision import autocast
 from unisync.nets.vae import FaceVae
 from unisync.train.dataset import Canvases, Sample
@@ -75,6 +75,7 @@ def encode_clip(clip: Canvases, vae: FaceVae, spread: Floats, rnd: random.Random
         "pose": _encoded(vae, pose),
         "mask": mask,
         "lips": torch.from_numpy(lip_parameters(landmarks, size)),
+        "still": torch.from_numpy(np.asarray(landmarks[:, list(STILL)] / size, np.float32)),
         "reference": at,
         "seconds": torch.from_numpy(clip.seconds[span] - clip.seconds[span][0]),
         "speech": len(clip.samples) > 8000,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unisync import flow
-from unisync.methods.unisync import SHARED_NOISE
+from unisync.methods.editing import SHARED_NOISE
 from unisync.nets.precision import autocast
 from unisync.nets.transformer import Condition, Transformer
 from unisync.nets.vae import FaceVae
@@ -46,7 +46,7 @@ def paint(network: Transformer, condition: Condition, mask: Tensor, noise: Tenso
         lambda z, sigma: velocity_of(network, z, sigma, condition),
         z,
         flow.schedule(steps, 1.0, START),
-        injection,
+        [injection],
         torch.Generator(),
     )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unisync.backbones.mini import KIND, Mini, embedded_weights
 from unisync.errors import OptionError
@@ -31,11 +31,12 @@ from unisync.train.latents import encode_samples
 from unisync.train.loop import Batch, Job, Look, Loop, Terms, accelerator
 from unisync.train.lora import add_lora, lora_spec, save_lora
 from unisync.train.painting import STEPS, Looker
+from unisync.train.pairs import load_pairs
 from unisync.train.recipe import Recipe
 from unisync.train.redub import make_redubs
 from unisync.train.taught import sounds_of, teacher_of, train_taught
 from unisync.train.terms import ExtraLosses
-from unisync.train.transformer import TransformerRecipe, guess_of, velocity_loss
+from unisync.train.transformer import TransformerRecipe, draw_level, guess_of, velocity_loss
 from unisync.train.vae import measure_latents, stock_of, train_vae
 
 MIN_ROWS = 300
@@ -146,7 +147,8 @@ class Run:
         network = self._network("transformer")
         _check_fit(network, vae, audio)
         redubs = self._redubs(recipe) if recipe.redub > 0 else None
-        clips = load_clips(self._latents("train"), audio, redubs, hear=recipe.extra.sync > 0)
+        pairs = self._pairs(recipe) if recipe.paired else None
+        clips = load_clips(self._latents("train"), audio, redubs, recipe.extra.sync > 0, pairs)
         extra = None
         if recipe.extra.wanted:
             extra = ExtraLosses(recipe.extra, vae, load_expert() if recipe.extra.sync > 0 else None)
@@ -178,12 +180,13 @@ class Run:
         extra: ExtraLosses | None,
     ) -> Transformer:
         """Run the loop on latents and return the average."""
-        sampler = Sampler(clips, recipe, network.config, silence_of(self.audio))
+        weighted = recipe if isinstance(recipe, TransformerRecipe) else None
+        levels = partial(draw_level, weighted) if weighted and weighted.paired else None
+        sampler = Sampler(clips, recipe, network.config, silence_of(self.audio), levels)
         held = [
             clip for clip in load_clips(self._latents("held"), self.audio) if len(clip.latents) >= 2 * recipe.frames
         ]
         looker = Looker(held, sampler, self.vae) if held else None
-        weighted = recipe if isinstance(recipe, TransformerRecipe) else None
         steps = STEPS if weighted else self.recipe.distil.student_steps
 
         def look(average: Transformer) -> Look:
@@ -216,6 +219,12 @@ class Run:
         make_redubs(self._share(clips), clips, painter, recipe.frames, out)
         self.accelerator.wait_for_everyone()
         return out
+
+    def _pairs(self, recipe: TransformerRecipe) -> dict[str, Tensor]:
+        """Return the pseudo-pairs of the training clips, mined by the first process."""
+        folder, spread = self._latents("train"), self.audio.lip_std
+        with self.accelerator.main_process_first():
+            return load_pairs(folder, self.work, spread, recipe.frames, recipe.pair_pose, recipe.pair_lips)
 
     def _latents(self, part: str) -> Path:
         """Return the folder of a part's latents by this autoencoder: another one's must not be taken for them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import dataclass, field
 
 import torch
@@ -39,6 +41,11 @@ class TransformerRecipe(SamplingRecipe):
     extra: ExtraTerms = field(default_factory=ExtraTerms)
 
 
+def draw_level(recipe: TransformerRecipe, rnd: random.Random) -> float:
+    """Return a noise level as `guess_of` draws them."""
+    return 1 / (1 + math.exp(-rnd.gauss(recipe.sigma_mean, 1)))
+
+
 LIPS = (0.44, 0.74, 0.30, 0.70)
 """Top, bottom, left, right of the lips in an aligned canvas, as shares of its side."""
 
@@ -69,9 +76,14 @@ class Guess:
 
 
 def guess_of(network: Transformer, batch: dict[str, Tensor], recipe: TransformerRecipe) -> Guess:
-    """Return what the network makes of the targets under noise of random levels. Draws are the same on every device."""
+    """Return what the network makes of the targets under noise: of the batch's levels if it has any, else random ones.
+
+    Draws are the same on every device.
+    """
     target, source = batch["target"], batch["source"]
-    sigma = torch.sigmoid(torch.randn(len(target)) + recipe.sigma_mean).to(target.device)
+    sigma = batch.get("sigma")
+    if sigma is None:
+        sigma = torch.sigmoid(torch.randn(len(target)) + recipe.sigma_mean).to(target.device)
     noise = draw_noise(target.shape, recipe.shared_noise).to(target.device)
     level = sigma.view(-1, 1, 1, 1, 1)
     z = flow.noised(stale(target, source, level, recipe.stale), noise, level)
