@@ -122,6 +122,59 @@ def test_a_progressive_start_at_one_is_plain_sampling_and_at_zero_the_source() -
         assert torch.allclose(made(1e-6, counting), source, atol=1e-4)
 
 
+def bent(z: torch.Tensor, sigma: float) -> torch.Tensor:
+    return torch.tanh(z) * (1 + sigma) + 0.3 * z.flip(-1)
+
+
+@pytest.mark.parametrize(("steps", "shift"), [(2, 1.0), (5, 1.0), (10, 5.0), (30, 3.0)])
+@pytest.mark.parametrize("solver", ["unipc", "euler"])
+def test_solvers_agree_with_diffusers(solver: flow.Solver, steps: int, shift: float) -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+
+    theirs = (
+        UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
+        if solver == "unipc"
+        else FlowMatchEulerDiscreteScheduler(shift=shift)
+    )
+    theirs.set_timesteps(steps)
+    levels = [float(level) for level in theirs.sigmas]
+    z = noise = randn()
+    for moment, sigma in zip(theirs.timesteps, levels, strict=False):
+        z = theirs.step(bent(z, sigma), moment, z, return_dict=False)[0]
+    ours = flow.sample(bent, noise, levels, [], torch.Generator(), solver)
+    assert (ours - z).abs().max() < 1e-5
+
+
+def test_unipc_needs_fewer_steps_than_euler() -> None:
+    exact = flow.sample(bent, randn(), flow.schedule(3000), [], torch.Generator())
+    errors = {
+        (solver, steps): float(
+            (flow.sample(bent, randn(), flow.schedule(steps), [], torch.Generator(), solver) - exact).abs().max()
+        )
+        for solver in ("euler", "unipc")
+        for steps in (10, 20)
+    }
+    assert errors["unipc", 10] < 0.3 * errors["euler", 20]
+    assert errors["unipc", 20] < 0.4 * errors["unipc", 10]
+
+
+def test_unipc_corrects_nothing_that_is_held() -> None:
+    source, mask = randn(1), torch.ones(1, 1, 3, 6, 6, dtype=torch.float64)
+    mask[..., :3, :] = 0
+    seen: list[torch.Tensor] = []
+
+    def velocity(z: torch.Tensor, sigma: float) -> torch.Tensor:
+        seen.append(z)
+        return bent(z, sigma)
+
+    noise = randn(2)
+    injection = flow.Injection(source, mask, 1.0, noise=noise)
+    levels = flow.schedule(5)
+    out = flow.sample(velocity, noise, levels, [injection], torch.Generator(), "unipc")
+    for z, sigma in zip([*seen, out], levels, strict=True):
+        assert torch.allclose(z[..., :3, :], flow.noised(source, noise, sigma)[..., :3, :])
+
+
 @pytest.mark.parametrize("shift", [1.0, 5.0])
 def test_steps_are_counted_below_the_start_or_over_all_levels(shift: float) -> None:
     whole = flow.schedule(50, shift)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 TaliMode = Literal["index", "sigma"]
 Counting = Literal["below", "all"]
+Solver = Literal["euler", "unipc"]
 Velocity = Callable[[Tensor, float], Tensor]
 """(latents, sigma) -> velocity shaped like the latents."""
 
@@ -158,17 +159,91 @@ class Injection:
     noise: Tensor | None = None
 
 
+class Unipc:
+    """UniPC of second order (arXiv 2302.04867) on data predictions, with B(h) = exp(-h) - 1, over given levels.
+
+    Each step corrects what the last one predicted by the newest data prediction, then predicts the next level.
+    """
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        self.levels = levels
+        self._data: list[Tensor] = []
+        self._from = torch.empty(0)
+
+    def step(self, z: Tensor, velocity: Tensor, free: Tensor | None = None) -> Tensor:
+        """Return z at the next level. free: where z may be corrected (1), broadcastable to z; None is everywhere."""
+        now = len(self._data)
+        data = z - self.levels[now] * velocity
+        if now:
+            corrected = self._advanced(now - 1, data)
+            z = corrected if free is None else torch.where(free > 0.5, corrected, z)
+        self._data.append(data)
+        self._from = z
+        return self._advanced(now)
+
+    def _advanced(self, at: int, arrived: Tensor | None = None) -> Tensor:
+        """Return z one level on from levels[at]: predicted, or corrected by the data prediction at where it arrived."""
+        sigma, next_sigma = self.levels[at], self.levels[at + 1]
+        wide = self._log_ratio(at + 1) - self._log_ratio(at)
+        bend = math.expm1(-wide)
+        second = at > 0 and at + 1 < len(self.levels) - 1
+        newest = self._data[at]
+        slopes, places = [], []
+        if second:  # a line through the data prediction before it, too
+            back = (self._log_ratio(at - 1) - self._log_ratio(at)) / wide
+            slopes.append((self._data[at - 1] - newest) / back)
+            places.append(back)
+        weights = [0.5]
+        if arrived is not None:
+            slopes.append(arrived - newest)
+            places.append(1.0)
+            weights = self._weights(places, wide)
+        out = next_sigma / sigma * self._from - (1 - next_sigma) * bend * newest
+        for weight, slope in zip(weights, slopes, strict=False):
+            out = out - (1 - next_sigma) * bend * weight * slope
+        return out
+
+    def _log_ratio(self, at: int) -> float:
+        """Return log(alpha / sigma) at a level; noise and data themselves are taken as all but so."""
+        sigma = min(max(self.levels[at], 1e-12), 1 - 1e-6)
+        return math.log1p(-sigma) - math.log(sigma)
+
+    @staticmethod
+    def _weights(places: Sequence[float], wide: float) -> list[float]:
+        """Return the corrector's weights of the slopes (the paper's R_p a_p = b_p)."""
+        if len(places) == 1:
+            return [0.5]
+        bend = math.expm1(-wide)
+        moment, right = bend / -wide - 1, []
+        for power in range(1, len(places) + 1):
+            right.append(moment * math.factorial(power) / bend)
+            moment = moment / -wide - 1 / math.factorial(power + 1)
+        rows = torch.tensor([[place**power for place in places] for power in range(len(places))], dtype=torch.float64)
+        solved: list[float] = torch.linalg.solve(rows, torch.tensor(right, dtype=torch.float64)).tolist()
+        return solved
+
+
 def sample(
-    velocity: Velocity, z: Tensor, levels: list[float], injections: Sequence[Injection], generator: torch.Generator
+    velocity: Velocity,
+    z: Tensor,
+    levels: list[float],
+    injections: Sequence[Injection],
+    generator: torch.Generator,
+    solver: Solver = "euler",
 ) -> Tensor:
-    """Return data from `z` at levels[0] by Euler steps, after each of which the injections that are due take place."""
+    """Return data from `z` at levels[0], after each step of which the injections that are due take place."""
     steps = len(levels) - 1
+    unipc = Unipc(levels) if solver == "unipc" else None
+    held = torch.ones(())
     for step, (sigma, next_sigma) in enumerate(zip(levels, levels[1:], strict=False)):
-        z = euler(z, velocity(z, sigma), sigma, next_sigma)
+        speed = velocity(z, sigma)
+        z = unipc.step(z, speed, held.to(z.device)) if unipc else euler(z, speed, sigma, next_sigma)
+        held = torch.ones(())
         for injection in injections:
             if tali_active(step, steps, next_sigma, injection.ratio, injection.mode):
                 noise = injection.noise
                 if noise is None:
                     noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
                 z = inject(z, injection.source, noise, injection.mask, next_sigma)
+                held = held.to(z.device) * (injection.mask > 0.5)
     return z

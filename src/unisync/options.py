@@ -17,6 +17,7 @@ SourceLips = Literal["nearest", "neutral", "as_is", "masked"]
 TaliMode = Literal["index", "sigma"]
 Guidance = Literal["static", "dynamic"]
 Counting = Literal["below", "all"]
+Solver = Literal["euler", "unipc"]
 Composite = Literal["gaussian", "hard", "none"]
 Codec = Literal["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -121,6 +122,7 @@ class DubOptions(_Options):
     steps_counted: Counting = _option(
         "below", "Where painting starts below pure noise, steps are counted below that level, or over all levels."
     )
+    solver: Solver = _option("euler", "How a step is taken: straight on, or by UniPC, from the steps before as well.")
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     detail: float = _option(1.0, "How much of the film's fineness painted lips get back; 0 leaves them soft.")
     guidance: float | None = _option(

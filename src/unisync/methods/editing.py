@@ -180,7 +180,7 @@ class EditPerformer:
             start = flow.inject(start, known.source, noise, known.mask, self.start)
             injections.append(known)
         velocity = self.velocity(window, source, pose)
-        return backbone.decode(flow.sample(velocity, start, levels, injections, generator))
+        return backbone.decode(flow.sample(velocity, start, levels, injections, generator, options.solver))
 
     def known(self, window: Window, like: Tensor) -> flow.Injection | None:
         """Return what holds the window's first frames to what the one before painted of them, if anything did.
