@@ -121,7 +121,7 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(
         WeightsError, match=r"no transformer of Wan's kind \(with names such as 'a', 'b', 'c' and 1 more"
     ):
-        recognise({name: (1,) for name in "abcd"})
+        recognise(dict.fromkeys("abcd", (1,)))
     with pytest.raises(WeightsError, match="it has no weights"):
         recognise({})
 
