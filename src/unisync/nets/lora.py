@@ -6,16 +6,18 @@ backbone's networks they are for, and peft's own configuration.
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from unisync.errors import WeightsError
+from unisync.nets.wan.lora_files import deltas
 from unisync.nets.weights import read_weights
 
 KIND = "lora"
-PREFIX, DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+PREFIX = "base_model.model."
 
 
 @torch.no_grad()
@@ -24,25 +26,22 @@ def merge_lora(networks: dict[str, nn.Module], path: Path, scale: float) -> None
     tensors, spec = read_weights(path)
     if spec.get("kind") != KIND or spec.get("part") not in networks:
         raise WeightsError(f"{path}: is no LoRA file for {', '.join(networks)}; 'unisync train' with [lora] writes one")
-    config = spec["lora"]
     network = networks[spec["part"]]
-    change = {}
-    for name, down in tensors.items():
-        if not name.endswith(DOWN):
-            continue
-        module = name.removeprefix(PREFIX).removesuffix(DOWN)
-        up = tensors.get(name.removesuffix(DOWN) + UP)
-        weight = network.state_dict().get(f"{module}.weight")
-        if up is None or weight is None or (len(up), down[0].numel()) != (len(weight), weight[0].numel()):
+    changes = deltas(tensors, spec["lora"], path)
+    weights = network.state_dict()
+    for module, delta in changes.items():
+        weight = weights.get(f"{module}.weight")
+        if (
+            weight is None
+            or delta.shape is None
+            or (delta.shape[0], prod(delta.shape)) != (len(weight), weight.numel())
+        ):
             raise WeightsError(f"{path}: its '{module}' does not fit these weights; it was made for others")
-        change[module] = _product(up, down).view_as(weight) * (config["lora_alpha"] / config["r"])
-    if not change:
-        raise WeightsError(f"{path}: holds no LoRA tensors")
     if scale:
-        for module, delta in change.items():
+        for module, delta in changes.items():
             weight = network.get_submodule(module).weight
             assert isinstance(weight, Tensor)
-            weight += scale * delta.to(weight.device)
+            weight += scale * delta.weight().view_as(weight).to(weight.device)
 
 
 def parse_lora(text: str) -> tuple[Path, float]:
@@ -52,8 +51,3 @@ def parse_lora(text: str) -> tuple[Path, float]:
         return (Path(name), float(number)) if colon else (Path(text), 1.0)
     except ValueError:
         return Path(text), 1.0
-
-
-def _product(up: Tensor, down: Tensor) -> Tensor:
-    """Return B A (out, in * kernel) of linear layers and convolutions alike."""
-    return up.flatten(1) @ down.flatten(1)
