@@ -68,6 +68,7 @@ SCALED = {
     "kohya": kohya("diffusion_model.", str),
     "lora_unet": kohya("lora_unet_", flat),
     "lora_unet of diffusers": kohya("lora_unet_", lambda module: flat(to_diffusers(module))),
+    "lora_unet_": kohya("lora_unet__", flat),
     "lycoris": kohya("lycoris_", flat),
 }
 
@@ -155,6 +156,13 @@ def test_whole_differences() -> None:
         found["blocks.0.self_attn.k"].weight()
 
 
+def test_modulations_differ_as_bare_parameters() -> None:
+    shapes = {"diffusion_model.blocks.0.diff_m": (1, 6, 5120), "diffusion_model.head.diff_m": (1, 2, 5120)}
+    found = deltas({name: torch.ones(shape) for name, shape in shapes.items()}, {}, "x")
+    assert shapes_of(found) == {"blocks.0.modulation": (1, 6, 5120), "head.modulation": (1, 2, 5120)}
+    check_pair(recognise(family_shapes("wan2.1-t2v-14b")), lora=shapes_of(found))
+
+
 def test_norms_change_places_with_diffusers() -> None:
     said = {"transformer.blocks.0.norm2.diff": torch.ones(8)}
     other = peft("transformer.", name=to_diffusers)
@@ -193,7 +201,8 @@ A, B = "blocks.0.ffn.0.lora_A.weight", "blocks.0.ffn.0.lora_B.weight"
         ({"lora_te_text.lora_down.weight_": torch.zeros(1)}, "in no known LoRA dialect"),
         ({A: torch.zeros(2, 3)}, "has lora_A and no lora_B"),
         ({B: torch.zeros(3, 2)}, "has lora_B and no lora_A"),
-        ({A: torch.zeros(2, 3), B: torch.zeros(3, 4)}, "has ranks 2 and 4"),
+        ({A: torch.zeros(2, 3), B: torch.zeros(3, 4)}, r"\(2, 3\) and \(3, 4\), are of no one rank"),
+        ({A: torch.zeros(2), B: torch.zeros(3, 2)}, "are of no one rank"),
         ({A: torch.zeros(2, 3), f"transformer.{A}": torch.zeros(2, 3)}, "twice, once as 'transformer"),
         ({"blocks.0.ffn.0.alpha": torch.tensor(1.0)}, "has an alpha and nothing to scale"),
         (

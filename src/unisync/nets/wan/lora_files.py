@@ -1,8 +1,9 @@
 """Small changes to a transformer (LoRA, arXiv 2106.09685) in the dialects they come in, by Wan's module names.
 
 `X.lora_A/B.weight` (a name such as `default` may stand before `weight`) and kohya's `X.lora_down/up.weight` with
-`X.alpha`; whole differences `X.diff` of weights and `X.diff_b` of biases. X has a trainer's prefix before it, and kohya
-writes its dots as underscores. How strong a change is, alpha says, or the metadata, or nobody: then it is as it stands.
+`X.alpha`; whole differences `X.diff` of weights, `X.diff_b` of biases and `X.diff_m` of a block's modulation. X has a
+trainer's prefix before it, and kohya writes its dots as underscores. How strong a change is, alpha says, or the
+metadata, or nobody: then it is as it stands.
 """
 
 from __future__ import annotations
@@ -27,16 +28,19 @@ from unisync.nets.wan.stores import SafetensorsStore, open_store, read_json
 from unisync.nets.weights import KEY
 
 PREFIX = re.compile(r"(base_model\.model\.|(model\.)?diffusion_model\.|transformer\.|pipe\.dit\.|dit\.|model\.)+")
-FLAT = re.compile(r"(lora_unet|lycoris)_(.+)")
+FLAT = re.compile(r"(lora_unet|lycoris)_+(.+)")
 NAME = re.compile(
-    r"(?P<module>.+?)\.(?:lora_(?P<part>A|B|down|up)(?:\.\w+)?\.weight|(?P<whole>alpha|diff|diff_b))",
+    r"(?P<module>.+?)\.(?:lora_(?P<part>A|B|down|up)(?:\.\w+)?\.weight|(?P<whole>alpha|diff|diff_b|diff_m))",
 )
 DOWN = ("A", "down")
 
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """The change of one linear layer or convolution. down: (r, in, *kernel).  up: (out, r, ...).  diff_b: (out,)."""
+    """The change of a linear layer, convolution, norm or bare parameter.
+
+    down: (r, in, *kernel).  up: (out, r, ...).  diff_b: (out,).
+    """
 
     down: Tensor | None = None
     up: Tensor | None = None
@@ -121,6 +125,8 @@ def deltas(
             unknown.append(name)
             continue
         part = match["whole"] or ("down" if match["part"] in DOWN else "up")
+        if part == "diff_m":
+            module, part = f"{module}.modulation", "diff"
         if part in parts.get(module, {}):
             raise WeightsError(f"{source}: changes {module!r} twice, once as {name!r}; give one LoRA a file")
         parts.setdefault(module, {})[part] = tensor
@@ -144,9 +150,12 @@ def _delta(module: str, found: Mapping[str, Tensor], strength: Strength, source:
         raise WeightsError(f"{source}: {module!r} has {here} and no {lost}; get the file again")
     delta = Delta(down=down, up=up, diff=found.get("diff"), diff_b=found.get("diff_b"))
     if down is not None and up is not None:
-        if up[0].numel() != len(down):
-            raise WeightsError(f"{source}: {module!r} has ranks {len(down)} and {up[0].numel()}; get the file again")
-        alpha = float(found["alpha"]) if "alpha" in found else None
+        if min(down.ndim, up.ndim) < 2 or up[0].numel() != len(down):
+            sizes = f"{tuple(down.shape)} and {tuple(up.shape)}"
+            raise WeightsError(
+                f"{source}: the two parts of {module!r}, {sizes}, are of no one rank; get the file again"
+            )
+        alpha = float(found["alpha"].flatten()[0]) if "alpha" in found else None
         delta = replace(delta, scale=strength.scale(module, len(down), alpha))
         if delta.diff is not None and delta.diff.shape != delta.shape:
             raise WeightsError(f"{source}: {module!r} has a diff of another shape than its LoRA; get the file again")
