@@ -103,7 +103,7 @@ def opened(reference: Reference, opening: float) -> Reference:
     """Return the reference with its lips so far apart, in canvas sides; landmarks as they were.
 
     What lies between the lips is squeezed or stretched, to STRETCH of its height at most; closed, it is folded away, the
-    upper lip down and the lower lip up. Opened farther, it is mixed with the inside of a mouth at large: dark, with a hint
+    upper lip down and the lower lip up; below 0 they are pressed, the upper one over the lower. Opened farther, it is mixed with the inside of a mouth at large: dark, with a hint
     of teeth, for a network to go on from. Skin towards nose and chin follows.
     """
     size = reference.pixels.shape[0]
@@ -127,7 +127,7 @@ def opening_warp(marks: Floats, size: int, opening: float) -> Opening:
     upper = np.interp(columns, marks[list(INNER_UPPER), 0], marks[list(INNER_UPPER), 1])
     lower = np.interp(columns, marks[list(INNER_LOWER), 0], marks[list(INNER_LOWER), 1])
     gap = gaussian_filter1d(np.maximum(lower - upper, 0), size / 100).astype(np.float32)
-    times = float(np.clip(opening / own, 0, STRETCH)) if own >= SEALED else 1.0
+    times = min(opening / own, STRETCH) if own >= SEALED else 1.0
     missing = max(0.0, opening - times * own) * size
     left, right = sorted((marks[78, 0], marks[308, 0]))
     bow = np.sin(np.pi * np.clip((columns - left) / max(right - left, 1), 0, 1))

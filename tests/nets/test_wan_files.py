@@ -211,7 +211,9 @@ def test_gguf(tmp_path: Path, state: State, kind: str, tolerance: float) -> None
 def test_gguf_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
-    with pytest.raises(WeightsError, match=r"x\.gguf: reading GGUF needs the gguf package: pip install gguf"):
+    with pytest.raises(
+        WeightsError, match=r"x\.gguf: reading GGUF needs the gguf package: pip install 'unisync\[wan\]'"
+    ):
         WeightFiles(tmp_path / "x.gguf")
 
 

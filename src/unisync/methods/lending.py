@@ -22,6 +22,9 @@ FAR_LIGHT = np.array([25.0, 8.0], np.float32)
 CROOKED = 0.02  # canvas sides that a mouth's corners may lie off from where they usually are, for the same cost
 JUMP, MOVE = 1.0, 0.3
 """What it costs to change the mouth between frames: once, and per squared distance of the lips."""
+PRESSED = 0.016
+"""Openings, in canvas sides, below which lips are brought closer than asked, and pressed by as much where 0 is asked: the
+mesh, by which lips are told, sees half of it in shut lips."""
 FINE = 1.5
 """Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
 ALIKE, ALIKE_SIGMA = 30.0, 2.0
@@ -30,7 +33,10 @@ ALIKE, ALIKE_SIGMA = 30.0, 2.0
 
 @dataclass(frozen=True)
 class Lent:
-    """window: with lent mouths.  mouths: whose, by frame.  openings: (T,) that they are shown with, in canvas sides."""
+    """window: with lent mouths.  mouths: whose, by frame.  openings: (T,) that they are shown with, in canvas sides.
+
+    Below 0 the lips are pressed together.
+    """
 
     window: Window
     mouths: Sequence[int]
@@ -62,10 +68,12 @@ class Lender:
     def lent(self, window: Window, lips: Floats) -> Lent:
         """Return the window with lent mouths, opened as asked. lips: (T, 6) canvas sides."""
         pixels, mouths = np.empty_like(window.pixels), self.choose(window, lips)
+        asked = np.maximum(lips[:, 0], 0)
+        openings = np.where(asked < PRESSED, 2 * asked - PRESSED, asked).astype(np.float32)
         for i, mouth in enumerate(mouths):
-            reference = opened(self.mouths[mouth], float(lips[i, 0]))
+            reference = opened(self.mouths[mouth], float(openings[i]))
             pixels[i] = neutralised(window.pixels[i : i + 1], window.landmarks[i : i + 1], reference)[0]
-        return Lent(replace(window, pixels=pixels), mouths, lips[:, 0])
+        return Lent(replace(window, pixels=pixels), mouths, openings)
 
     def textured(self, painted: Pixels, lent: Lent, amount: float = 1.0) -> Pixels:
         """Return painted canvases whose lips have the lent ones' texture where they are like them.

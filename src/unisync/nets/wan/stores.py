@@ -112,7 +112,7 @@ class GgufStore:
         try:
             import gguf
         except ImportError as error:
-            raise WeightsError(f"{path}: reading GGUF needs the gguf package: pip install gguf") from error
+            raise WeightsError(f"{path}: reading GGUF needs the gguf package: pip install 'unisync[wan]'") from error
         self.path = path
         self._gguf: Any = gguf
         reader = gguf.GGUFReader(path)
