@@ -103,8 +103,9 @@ def opened(reference: Reference, opening: float) -> Reference:
     """Return the reference with its lips so far apart, in canvas sides; landmarks as they were.
 
     What lies between the lips is squeezed or stretched, to STRETCH of its height at most; closed, it is folded away, the
-    upper lip down and the lower lip up; below 0 they are pressed, the upper one over the lower. Opened farther, it is mixed with the inside of a mouth at large: dark, with a hint
-    of teeth, for a network to go on from. Skin towards nose and chin follows.
+    upper lip down and the lower lip up; below 0 they are pressed, the upper one over the lower. Opened farther, it is mixed
+    with the inside of a mouth at large: dark, with a hint of teeth, for a network to go on from. Skin towards nose and chin
+    follows.
     """
     size = reference.pixels.shape[0]
     warp = opening_warp(reference.landmarks, size, opening)
