@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from opening import SIZE, face
-from unisync.methods.lending import Lender, cheapest_path
+from unisync.methods.lending import PRESSED, Lender, cheapest_path
 from unisync.mouth import (
     INNER_LOWER,
     INNER_UPPER,
@@ -74,6 +74,27 @@ def test_lips_close_and_what_lies_between_them_is_stretched_so_far_only() -> Non
     own = float(lip_parameters(wide.landmarks[None], SIZE)[0, 0])
     assert not opening_warp(wide.landmarks, SIZE, STRETCH * own).invented.any()
     assert opening_warp(wide.landmarks, SIZE, 2 * STRETCH * own).invented.max() > 0.5
+
+
+def test_pressed_lips_fold_over_each_other() -> None:
+    """Stripes of their own height across the face: the upper lip keeps its own to the seam, the lower one loses some."""
+    wide = canvas(0.12)
+    rows = np.repeat(np.arange(SIZE, dtype=np.uint8)[:, None], SIZE, axis=1)
+    striped = Reference(np.dstack([rows] * 3), wide.landmarks)
+    column = SIZE // 2
+    upper, lower = (wide.landmarks[point, 1] for point in (13, 14))
+    shut, pressed = (opened(striped, o).pixels[:, column, 0].astype(int) for o in (0.0, -0.05))
+    for seen, lost in ((shut, 0.0), (pressed, 0.05 * SIZE)):
+        seam = int(np.diff(seen).argmax())
+        assert seen[seam] == pytest.approx(upper, abs=1.5)
+        assert seen[seam + 1] == pytest.approx(lower + lost, abs=2)
+    assert opened(canvas(0.0), -0.05).pixels.shape == wide.pixels.shape
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(0.0, -PRESSED), (PRESSED / 2, 0.0), (PRESSED, PRESSED), (0.1, 0.1)])
+def test_what_the_mesh_sees_in_shut_lips_is_not_shown(asked: float, shown: float) -> None:
+    lent = Lender(mouths(), SPREAD).lent(window(num=1), lips(asked))
+    assert lent.openings.tolist() == pytest.approx([shown], abs=1e-6)
 
 
 @pytest.mark.parametrize("opening", [0.1, 0.2])
