@@ -6,7 +6,7 @@ import pytest
 from clips import CLIPS, needs_clips
 from faces import frames, lay, portrait
 from films import draw_face
-from unisync.face.shots import mark_cuts
+from unisync.face.shots import _change, _look, mark_cuts
 from unisync.media.probe import probe
 from unisync.media.reader import read_frames
 from unisync.types import Pixels
@@ -29,6 +29,13 @@ def other() -> list[Pixels]:
 def test_a_cut_is_found_at_its_frame() -> None:
     assert found(one() + other()) == [12]
     assert found(one() + other() + one()) == [12, 24]
+
+
+def test_pictures_alike_but_for_their_brightness_differ_by_a_number() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):  # the product of equal edges with themselves is rounded to either side of 1
+        dark = rng.integers(0, 200, (90, 160, 3), np.uint8)
+        assert 0 <= _change(_look(dark), _look(dark + np.uint8(1))) < 0.01
 
 
 @pytest.mark.parametrize("length", [1, 2])

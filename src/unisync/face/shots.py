@@ -103,5 +103,5 @@ def _change(a: _Look, b: _Look) -> float:
     Light that goes on or off changes the colours but not where the edges lie.
     """
     colours = float(np.abs(a.colours - b.colours).mean())
-    moved = (1 - float((a.edges * b.edges).sum())) / 2
+    moved = max(0.0, 1 - float((a.edges * b.edges).sum())) / 2  # rounding: a still may be more than like itself
     return float(np.sqrt(min(1.0, 2 * colours) * moved))
