@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from drift import rises
 from rendering import means, speech_at
 from tables import figure, header, line, median
 
@@ -66,3 +67,13 @@ def test_a_mean_over_seeds_is_of_figures_only() -> None:
         "leak": pytest.approx(0.2),
         "fidelity": "lips that do not move",
     }
+
+
+def test_what_rises_is_told_from_what_trembles() -> None:
+    rng = np.random.default_rng(0)
+    rows = [{"red": 0.5 * i + rng.normal(0, 0.1), "green": rng.normal(0, 0.1), "shape": "no face"} for i in range(10)]
+    found = rises(rows)
+    assert set(found) == {"red", "green"}
+    rise, noise = found["red"]
+    assert rise == pytest.approx(4.5, abs=0.5) and noise < 0.5
+    assert abs(found["green"][0]) < 2 * found["green"][1]
