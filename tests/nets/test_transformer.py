@@ -5,15 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unisync.nets.attention import rotary_angles, rotary_table, rotate
 from unisync.nets.pose import PoseEncoder
 from unisync.nets.transformer import (
     Condition,
     Transformer,
     TransformerConfig,
     expand_patch_embedding,
-    rotary_angles,
-    rotary_table,
-    rotate,
 )
 
 CONFIG = TransformerConfig(

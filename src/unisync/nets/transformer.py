@@ -1,18 +1,19 @@
 """The diffusion transformer, in Wan's shape and with Wan's names, from the embedded size to 14 billion parameters.
 
-Shapes: B clips, F latent frames, h x w latents, S = h/ph * w/pw tokens a frame, N = F * S tokens, D width.
+Shapes: B clips, F latent frames, h x w latents, S = h/ph * w/pw tokens a frame, N = F * S tokens, D width. Where
+frames stand beside those that are painted, F counts both; the painted come first.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unisync.nets.attention import Attention, Rotary, Told, rotary_angles, rotary_table
 from unisync.nets.patch import PatchEmbedding
 from unisync.nets.pose import PoseEncoder
 
@@ -22,7 +23,11 @@ class TransformerConfig:
     """What a transformer is. Defaults are the embedded one; `wan` gives the public sizes."""
 
     channels: int = 16
-    """C of the latents; the patch embedding takes 2C: noisy and source (Eq 2)."""
+    """C of the latents."""
+    editing: bool = True
+    """Whether the patch embedding takes the source as well as the noisy latents (Eq 2)."""
+    extra: int = 0
+    """Channels of what else it takes, between the two: for I2V a mask (4) and the image's latents (16)."""
     patch: tuple[int, int, int] = (1, 2, 2)
     width: int = 256
     layers: int = 6
@@ -33,6 +38,8 @@ class TransformerConfig:
     """Rotary positions along time are seconds times this, so any frame rate works."""
     text_width: int = 0
     """0: no text cross-attention."""
+    image_width: int = 0
+    """Width of CLIP's tokens of an image; 0: blind to them."""
     audio_width: int = 160
     """Width of the audio features; 0: deaf."""
     audio_tokens: int = 9
@@ -41,10 +48,15 @@ class TransformerConfig:
     """Blocks with audio attention."""
     lip_width: int = 6
     """Lip parameters a frame that steer beside the audio tokens; 0: none."""
-    pose_grid: tuple[int, int, int] = (8, 8, 8)
-    """Resolution (frames, rows, columns) of the pose encoder's learnt positions."""
+    pose_grid: tuple[int, int, int] | None = (8, 8, 8)
+    """Resolution (frames, rows, columns) of the pose encoder's learnt positions; None: no pose encoder."""
     prediction: Literal["velocity", "data"] = "velocity"
     """What the head gives: the velocity, or the change from source to data."""
+
+    @property
+    def channels_in(self) -> int:
+        """Channels that the patch embedding takes."""
+        return self.channels + self.extra + (self.channels if self.editing else 0)
 
     @classmethod
     def wan(cls, size: Literal["1.3B", "5B", "14B"]) -> TransformerConfig:
@@ -74,7 +86,9 @@ class Condition:
     """What steers the picture. None, or a 0 in `keep_*`, means: not told.
 
     source: (B, C, F, h, w) latents of the film.  seconds: (B, F).  pose: (B, C, F, h, w) latents of the pose video.
-    audio: (B, F, A, audio_width).  lips: (B, F, lip_width).  text: (B, L, text_width).
+    audio: (B, F, A, audio_width), or as a public model's network says.  lips: (B, F, lip_width).
+    text: (B, L, text_width).  image: (B, L, image_width).  extra: (B, extra, F, h, w).
+    reference: (B, C, R, h, w) clean latents beside the film, for networks that look at such.
     keep_audio, keep_lips: (B,) or (B, F), 1 or 0.
     """
 
@@ -84,53 +98,20 @@ class Condition:
     audio: Tensor | None = None
     lips: Tensor | None = None
     text: Tensor | None = None
+    image: Tensor | None = None
+    extra: Tensor | None = None
+    reference: Tensor | None = None
     keep_audio: Tensor | None = None
     keep_lips: Tensor | None = None
 
 
-Rotary = tuple[Tensor, Tensor]
-SHORT_CONTEXT = 1024
-"""Keys up to which plain products train faster on a CPU than the fused kernel, whose backward is slow there."""
+class Beside(NamedTuple):
+    """Clean frames that are looked at and not painted. tokens: (B, R, S, D).  times: (B, R) rotary positions."""
 
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(d)) v for (B, heads, N, d) over (B, heads, M, d)."""
-    if q.requires_grad and k.shape[2] <= SHORT_CONTEXT and q.device.type == "cpu":
-        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v)
-
-
-class QkNorm(nn.RMSNorm):
-    """RMS norm that keeps the input's dtype, so that it stays fused under autocast."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert self.weight is not None
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-
-
-class Attention(nn.Module):
-    """Multi-head attention with normalised queries and keys, over itself or over a context."""
-
-    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.k = nn.Linear(context_width or width, width)
-        self.v = nn.Linear(context_width or width, width)
-        self.o = nn.Linear(width, width)
-        self.norm_q = QkNorm(width, eps=1e-6)
-        self.norm_k = QkNorm(width, eps=1e-6)
-
-    def forward(self, x: Tensor, context: Tensor | None = None, rotary: Rotary | None = None) -> Tensor:
-        """Return (B, N, D). context: (B, M, context_width).  rotary: as `rotary_table` gives it."""
-        source = x if context is None else context
-        q, k, v = self.norm_q(self.q(x)), self.norm_k(self.k(source)), self.v(source)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
-        y = attend(q, k, v)
-        out: Tensor = self.o(y.transpose(1, 2).flatten(2))
-        return out
+    tokens: Tensor
+    times: Tensor
+    corner: tuple[int, int] = (0, 0)
+    """Row and column of the first token's rotary position."""
 
 
 class Block(nn.Module):
@@ -143,31 +124,44 @@ class Block(nn.Module):
         self.self_attn = Attention(width, config.heads)
         if config.text_width:
             self.norm3 = nn.LayerNorm(width, eps=1e-6)
-            self.cross_attn = Attention(width, config.heads)
+            self.cross_attn = Attention(width, config.heads, image=bool(config.image_width))
         if audio:
-            self.norm_x = nn.LayerNorm(width, eps=1e-6)
-            self.audio_cross_attn = Attention(width, config.heads)
-            nn.init.zeros_(self.audio_cross_attn.o.weight)
-            nn.init.zeros_(self.audio_cross_attn.o.bias)
+            self.add_audio(config)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.ffn = nn.Sequential(
             nn.Linear(width, config.ffn), nn.GELU(approximate="tanh"), nn.Linear(config.ffn, width)
         )
         self.modulation = nn.Parameter(torch.zeros(1, 6, width))
 
-    def forward(self, x: Tensor, steer: Tensor, rotary: Rotary, audio: Tensor | None, text: Tensor | None) -> Tensor:
-        """Return tokens like x (B, F, S, D). steer: (B, F, 6, D).  audio: (B, F, A, D).  text: (B, L, D)."""
+    def forward(self, x: Tensor, steer: Tensor, rotary: Rotary, told: Told) -> Tensor:
+        """Return tokens like x (B, F, S, D). steer: (B, F, 6, D)."""
         shape = x.shape
         rows = (self.modulation + steer).to(x.dtype).unsqueeze(3).unbind(2)  # six of (B, F, 1, D)
         y = torch.addcmul(rows[0], self.norm1(x), 1 + rows[1])
         x = torch.addcmul(x, self.self_attn(y.flatten(1, 2), rotary=rotary).view(shape), rows[2])
-        if text is not None:
-            x = x + self.cross_attn(self.norm3(x).flatten(1, 2), context=text).view(shape)
-        if audio is not None:
-            heard = self.audio_cross_attn(self.norm_x(x).flatten(0, 1), context=audio.flatten(0, 1))
-            x = x + heard.view(shape)
+        if told.text is not None:
+            x = self.read(x, told)
+        if told.audio is not None:
+            x = self.hear(x, told.audio)
         y = torch.addcmul(rows[3], self.norm2(x), 1 + rows[4])
         return torch.addcmul(x, self.ffn(y), rows[5])
+
+    def add_audio(self, config: TransformerConfig) -> None:
+        """Build what hears."""
+        self.norm_x = nn.LayerNorm(config.width, eps=1e-6)
+        attention = Attention(config.width, config.heads)
+        nn.init.zeros_(attention.o.weight)
+        nn.init.zeros_(attention.o.bias)
+        self.audio_cross_attn: nn.Module = attention
+
+    def read(self, x: Tensor, told: Told) -> Tensor:
+        """Return tokens x (B, F, S, D) after they have attended to the text, and to an image if there is one."""
+        return x + self.cross_attn(self.norm3(x).flatten(1, 2), context=told.text, told=told).view(x.shape)
+
+    def hear(self, x: Tensor, audio: Tensor) -> Tensor:
+        """Return tokens x (B, F, S, D) after each frame's have attended to its audio (B, F, A, D)."""
+        heard = self.audio_cross_attn(self.norm_x(x).flatten(0, 1), context=audio.flatten(0, 1))
+        return x + heard.view(x.shape)
 
 
 class AudioProjection(nn.Module):
@@ -203,6 +197,20 @@ class AudioProjection(nn.Module):
         return torch.cat([tokens, lips[:, :, None]], dim=2), vector + lips
 
 
+class ImageProjection(nn.Module):
+    """CLIP's tokens of an image (B, L, image_width) -> (B, L, D)."""
+
+    def __init__(self, into: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.LayerNorm(into), nn.Linear(into, into), nn.GELU(), nn.Linear(into, width), nn.LayerNorm(width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.proj(x)
+        return out
+
+
 class Head(nn.Module):
     """The last projection, modulated by the noise level alone."""
 
@@ -222,13 +230,18 @@ class Head(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The velocity network: noisy latents, noise level and condition -> velocity (or change from the source)."""
+    """The velocity network: noisy latents, noise level and condition -> velocity (or change from the source).
+
+    Public models that hear in other ways replace `block` and the methods from `add_audio` to `after`.
+    """
+
+    block: ClassVar[type[Block]] = Block
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
-        self.patch_embedding = PatchEmbedding(2 * config.channels, width, config.patch)
+        self.patch_embedding = PatchEmbedding(config.channels_in, width, config.patch)
         self.time_embedding = nn.Sequential(nn.Linear(config.frequencies, width), nn.SiLU(), nn.Linear(width, width))
         steer = nn.Linear(width, 6 * width)
         nn.init.zeros_(steer.weight)
@@ -238,36 +251,85 @@ class Transformer(nn.Module):
             self.text_embedding = nn.Sequential(
                 nn.Linear(config.text_width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
             )
-        self.audio_projection = AudioProjection(config) if config.audio_width else None
-        self.pose_encoder = PoseEncoder(config.channels, width, config.patch, config.pose_grid)
+        if config.image_width:
+            self.img_emb = ImageProjection(config.image_width, width)
+        if config.audio_width:
+            self.add_audio(config)
+        if config.pose_grid is not None:
+            self.pose_encoder = PoseEncoder(config.channels, width, config.patch, config.pose_grid)
         self.blocks = nn.ModuleList(
-            [Block(config, bool(config.audio_width) and i in config.audio_layers) for i in range(config.layers)]
+            [self.block(config, bool(config.audio_width) and i in config.audio_layers) for i in range(config.layers)]
         )
         self.head = Head(config)
 
     def forward(self, z: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        """Return (B, C, F, h, w) for noisy latents z (B, C, F, h, w) at levels sigma (B,)."""
+        """Return (B, C, F, h, w) for noisy latents z (B, C, F, h, w) at levels sigma (B,) or (B, F)."""
         config = self.config
-        x = self.patch_embedding(torch.cat([z, condition.source], dim=1))  # Eq 2, Eq 8
-        grid = x.shape[1:4]
-        if condition.pose is not None:
-            x = x + self.pose_encoder(condition.pose).to(x.dtype)  # Eq 9
+        head_width = config.width // config.heads
+        given = [part for part in (condition.extra, condition.source if config.editing else None) if part is not None]
+        x = self.place(self.patch_embedding(torch.cat([z, *given], dim=1)), condition)  # Eq 2, Eq 8
+        grid = (x.shape[1], x.shape[2], x.shape[3])
         x = x.flatten(2, 3)
-        level = self.time_embedding(frequencies(sigma * 1000, config.frequencies).to(x.dtype))[:, None]
-        level = level.expand(-1, grid[0], -1)
+        level = self.level(sigma, x.dtype).expand(-1, grid[0], -1)
         audio = None
-        if self.audio_projection is not None and condition.audio is not None:
-            audio, heard = self.audio_projection(condition)
-            level = level + heard
-        steer = self.time_projection(level).unflatten(-1, (6, -1))
-        angles = rotary_angles(condition.seconds * config.positions_per_second, grid, config.width // config.heads)
+        if config.audio_width and condition.audio is not None:
+            audio, heard = self.hear(condition, grid[0])
+            level = level if heard is None else level + heard
+        angles = rotary_angles(condition.seconds * config.positions_per_second, grid, head_width)
+        levels = level
+        if condition.reference is not None and (beside := self.beside(condition)) is not None:
+            x = torch.cat([x, beside.tokens], dim=1)
+            clean = self.level(sigma.new_zeros(len(x)), x.dtype).expand(-1, beside.tokens.shape[1], -1)
+            levels = torch.cat([level, clean], dim=1)
+            size = (beside.tokens.shape[1], *grid[1:])
+            angles = torch.cat([angles, rotary_angles(beside.times, size, head_width, beside.corner)], dim=1)
+        steer = self.time_projection(levels).unflatten(-1, (6, -1))
         rotary = rotary_table(angles, x.dtype)
-        text = None
+        text = image = None
         if config.text_width and condition.text is not None:
             text = self.text_embedding(condition.text)
+        if config.image_width and condition.image is not None:
+            image = self.img_emb(condition.image)
         for i, block in enumerate(self.blocks):
-            x = block(x, steer, rotary, audio if i in config.audio_layers else None, text)
-        return self._unpatch(self.head(x, level), (grid[0], grid[1], grid[2]))
+            hears = audio is not None and i in config.audio_layers
+            x = block(x, steer, rotary, Told(audio if hears else None, text, image, grid[0]))
+            x = self.after(i, x, audio) if audio is not None else x
+        return self._unpatch(self.head(x[:, : grid[0]], level), grid)
+
+    def look(self, latents: Tensor) -> Tensor:
+        """Return tokens (B, R, S, D) of latents (B, C, R, h, w) that stand beside the film."""
+        b, c, *size = latents.shape
+        rest = latents.new_zeros(b, self.config.channels_in - c, *size)
+        tokens: Tensor = self.patch_embedding(torch.cat([latents, rest], dim=1))
+        return tokens.flatten(2, 3)
+
+    def level(self, sigma: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return what says the noise levels sigma (B,) or (B, F): (B, 1 or F, D)."""
+        out: Tensor = self.time_embedding(frequencies(sigma * 1000, self.config.frequencies).to(dtype))
+        return out[:, None] if sigma.ndim == 1 else out
+
+    def add_audio(self, config: TransformerConfig) -> None:
+        """Build what the blocks' audio comes through."""
+        self.audio_projection = AudioProjection(config)
+
+    def place(self, x: Tensor, condition: Condition) -> Tensor:
+        """Return patch tokens x (B, F, h', w', D) with the pose's added (Eq 9)."""
+        if condition.pose is None or self.config.pose_grid is None:
+            return x
+        return x + self.pose_encoder(condition.pose).to(x.dtype)
+
+    def hear(self, condition: Condition, frames: int) -> tuple[Tensor, Tensor | None]:
+        """Return what the blocks attend to, (B, F, A, D), and a vector (B, F, D) that joins the noise level."""
+        heard: tuple[Tensor, Tensor] = self.audio_projection(condition)
+        return heard
+
+    def beside(self, condition: Condition) -> Beside | None:
+        """Return the reference as frames beside those that are painted; None: this network looks at none."""
+        return None
+
+    def after(self, index: int, x: Tensor, audio: Tensor) -> Tensor:
+        """Return tokens x (B, F, S, D) as they leave the block of this index."""
+        return x
 
     def _unpatch(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Return (B, C, F, h, w) from the head's (B, F', S, pf * ph * pw * C)."""
@@ -278,47 +340,11 @@ class Transformer(nn.Module):
 
 
 def frequencies(value: Tensor, num: int) -> Tensor:
-    """Return the sinusoidal embedding float32 (B, num) of values (B,)."""
+    """Return the sinusoidal embedding float32 (..., num) of values (...)."""
     half = num // 2
     scale = torch.exp(-math.log(10000) * torch.arange(half, device=value.device, dtype=torch.float32) / half)
-    angle = value.float()[:, None] * scale
+    angle = value.float()[..., None] * scale
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
-
-
-def rotary_angles(times: Tensor, grid: tuple[int, int, int] | torch.Size, head_width: int) -> Tensor:
-    """Return angles float32 (B, N, head_width / 2) for times (B, F) in positions and the token grid (F, rows, columns).
-
-    A head's pairs are shared out as Wan does: time gets what rows and columns, a third each, leave over.
-    """
-    _, rows, columns = grid
-    across = 2 * (head_width // 6)
-    along = head_width - 2 * across
-
-    def rates(num: int) -> Tensor:
-        return 10000.0 ** (-torch.arange(0, num, 2, device=times.device, dtype=torch.float32) / num)
-
-    batch, frames = times.shape
-    time = times.float()[..., None] * rates(along)
-    row = torch.arange(rows, device=times.device)[:, None] * rates(across)
-    column = torch.arange(columns, device=times.device)[:, None] * rates(across)
-    size = (batch, frames, rows, columns, -1)
-    parts = [time[:, :, None, None].expand(size), row[None, None, :, None].expand(size), column.expand(size)]
-    return torch.cat(parts, dim=-1).flatten(1, 3)
-
-
-def rotary_table(angle: Tensor, dtype: torch.dtype) -> Rotary:
-    """Return cosines and signed sines (B, 1, N, d) of angles (B, N, d / 2), each twice as `rotate` wants them."""
-    cos, sin = angle.cos(), angle.sin()
-    pairs = torch.stack((cos, cos), dim=-1), torch.stack((-sin, sin), dim=-1)
-    first, second = (pair.flatten(-2)[:, None].to(dtype) for pair in pairs)
-    return first, second
-
-
-def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Return x (B, heads, N, d) with each pair of neighbours turned by its angle."""
-    cos, sin = rotary
-    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return torch.addcmul(x * cos, swapped, sin)
 
 
 def expand_patch_embedding(weight: Tensor, channels: int) -> Tensor:
