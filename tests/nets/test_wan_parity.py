@@ -93,3 +93,9 @@ def test_every_condition_is_heard(name: str) -> None:
         one = ours(z, sigma, condition(**parts))
         two = ours(z, sigma, condition(**parts | {name: -parts[name]}))
     assert (one - two).abs().max() > 1e-3
+
+
+def test_missing_channels_are_said() -> None:
+    _, ours = pair(replace(PLAIN, extra=5))
+    with pytest.raises(ValueError, match=r"takes 9 channels and was given 4: `Condition.extra` must have 5"):
+        ours(draw(2, 4, FRAMES, *SIZE), torch.tensor([0.7, 0.2]), condition(text=draw(2, 7, 32)))

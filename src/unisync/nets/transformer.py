@@ -263,11 +263,20 @@ class Transformer(nn.Module):
         self.head = Head(config)
 
     def forward(self, z: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        """Return (B, C, F, h, w) for noisy latents z (B, C, F, h, w) at levels sigma (B,) or (B, F)."""
+        """Return (B, C, F, h, w) for noisy latents z (B, C, F, h, w) at levels sigma (B,) or (B, F).
+
+        Raises ValueError if the latents and what stands beside them have not the channels that the network takes.
+        """
         config = self.config
         head_width = config.width // config.heads
         given = [part for part in (condition.extra, condition.source if config.editing else None) if part is not None]
-        x = self.place(self.patch_embedding(torch.cat([z, *given], dim=1)), condition)  # Eq 2, Eq 8
+        into = torch.cat([z, *given], dim=1)  # Eq 2
+        if into.shape[1] != config.channels_in:
+            raise ValueError(
+                f"the network takes {config.channels_in} channels and was given {into.shape[1]}: "
+                f"`Condition.extra` must have {config.extra}"
+            )
+        x = self.place(self.patch_embedding(into), condition)  # Eq 8
         grid = (x.shape[1], x.shape[2], x.shape[3])
         x = x.flatten(2, 3)
         level = self.level(sigma, x.dtype).expand(-1, grid[0], -1)
