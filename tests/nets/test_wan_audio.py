@@ -299,6 +299,27 @@ def test_born_mute(kind: type[Transformer]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_told_is_what_the_authors_leave_out(kind: type[Transformer]) -> None:
+    net, condition = awake(kind), given(kind)
+    assert condition.audio is not None
+    silent = None if kind is FantasyTalking else torch.zeros_like(condition.audio)
+    told, untold = (ours(net, replace(condition, keep_audio=torch.tensor([keep]))) for keep in (1.0, 0.0))
+    assert torch.equal(told, ours(net, condition))
+    torch.testing.assert_close(untold, ours(net, replace(condition, audio=silent)), rtol=0, atol=1e-9)
+    assert (told - untold).abs().max() > 1e-2
+
+
+def test_single_frames_are_told_where_that_can_be() -> None:
+    keep = torch.tensor([[1.0, 0.0, 1.0]])
+    net, condition = awake(MultiTalk), given(MultiTalk)
+    assert condition.audio is not None
+    masked = replace(condition, audio=condition.audio * keep[:, :, None, None])
+    assert torch.equal(ours(net, replace(condition, keep_audio=keep)), ours(net, masked))
+    with pytest.raises(ValueError, match=r"a whole clip or not at all: keep_audio is \(1, 3\)"):
+        ours(awake(FantasyTalking), replace(given(FantasyTalking), keep_audio=keep))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_clips_of_a_batch_do_not_mix(kind: type[Transformer]) -> None:
     net, condition = awake(kind), given(kind)
 

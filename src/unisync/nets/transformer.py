@@ -369,6 +369,14 @@ def expand_patch_embedding(weight: Tensor, channels: int) -> Tensor:
     return torch.cat([weight, new], dim=1)
 
 
+def kept(condition: Condition) -> Tensor:
+    """Return the audio (B, F, A, C) with zeros where it is not told, as public models are taught silence."""
+    assert condition.audio is not None
+    if condition.keep_audio is None:
+        return condition.audio
+    return condition.audio * _mask(condition.keep_audio, condition.audio)[..., None].to(condition.audio.dtype)
+
+
 def _mask(keep: Tensor | None, tokens: Tensor) -> Tensor:
     """Return keep as (B, F, 1), ones when it is None."""
     if keep is None:

@@ -92,6 +92,14 @@ class FantasyTalking(Transformer):
         self.proj_model = FeatureProjection(config.audio_width)
 
     def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
-        """Return (B, L, 2048); each block cuts out what a latent frame hears."""
+        """Return (B, L, 2048), 0 where it is not told; each block cuts out what a latent frame hears.
+
+        Raises ValueError if single frames are to be told.
+        """
         assert condition.audio is not None
-        return self.proj_model(condition.audio), None
+        heard, keep = self.proj_model(condition.audio), condition.keep_audio
+        if keep is None:
+            return heard, None
+        if keep.ndim != 1:
+            raise ValueError(f"FantasyTalking is told of a whole clip or not at all: keep_audio is {tuple(keep.shape)}")
+        return heard * keep[:, None, None].to(heard.dtype), None

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unisync.nets.attention import attend
-from unisync.nets.transformer import Block, Condition, Transformer, TransformerConfig
+from unisync.nets.transformer import Block, Condition, Transformer, TransformerConfig, kept
 
 STATES = 12
 """Hidden states of wav2vec2-base that are heard, every layer's but the first input."""
@@ -83,5 +83,4 @@ class MultiTalk(Transformer):
 
     def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
         """Return the tokens that blocks attend to, (B, F, 32, 768)."""
-        assert condition.audio is not None
-        return self.audio_proj(condition.audio), None
+        return self.audio_proj(kept(condition)), None

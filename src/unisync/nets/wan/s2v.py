@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from unisync.nets.attention import Attention
 from unisync.nets.patch import PatchEmbedding
-from unisync.nets.transformer import Beside, Block, Condition, Transformer, TransformerConfig
+from unisync.nets.transformer import Beside, Block, Condition, Transformer, TransformerConfig, kept
 
 STATES = 25
 """Hidden states of wav2vec2-large-xlsr-53 that are weighed against one another."""
 FILM_FRAMES = 4
 """Film frames of a latent frame; also the local tokens that come of them."""
-PAST, PAST_LATENTS = 73, 19
-"""Film frames before the first, whose sound is taken to be the first's, and the latent frames that they make."""
 
 
 class CausalConv(nn.Module):
@@ -74,9 +72,10 @@ class CausalAudioEncoder(nn.Module):
         weights = F.silu(self.weights).view(STATES, 1)
         states = audio.unflatten(2, (FILM_FRAMES, STATES)).flatten(1, 2)  # (B, T, 25, C)
         x = (states * weights / weights.sum()).sum(dim=2)
-        x = torch.cat([x[:, :1].expand(-1, PAST, -1), x], dim=1)
-        tokens: Tensor = self.encoder(x)
-        return tokens[:, PAST_LATENTS:]
+        # The first film frame's sound stands for the past. The authors put 73 of it before; the convolutions go on from
+        # one in the same way.
+        tokens: Tensor = self.encoder(torch.cat([x[:, :1], x], dim=1))
+        return tokens[:, 1:]
 
 
 class AdaptiveNorm(nn.Module):
@@ -159,8 +158,7 @@ class TalkVerse(Transformer):
 
     def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
         """Return the tokens that blocks' outputs attend to, (B, F, 1 + 5, D)."""
-        assert condition.audio is not None
-        return self.casual_audio_encoder(condition.audio), None
+        return self.casual_audio_encoder(kept(condition)), None
 
     def beside(self, condition: Condition) -> Beside:
         """Return the reference."""

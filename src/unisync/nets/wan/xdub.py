@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unisync.nets.attention import Attention, Told, attend
-from unisync.nets.transformer import Beside, Block, Condition, Transformer, TransformerConfig
+from unisync.nets.transformer import Beside, Block, Condition, Transformer, TransformerConfig, kept
 
 LAYERS, HEAD_WIDTH, LONGEST = 4, 64, 100
 
@@ -142,8 +142,7 @@ class XDub(Transformer):
 
     def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
         """Return the tokens that blocks attend to, (B, F, 8, D)."""
-        assert condition.audio is not None
-        return self.audio_embedding(condition.audio), None
+        return self.audio_embedding(kept(condition)), None
 
     def beside(self, condition: Condition) -> Beside:
         """Return the film's frames."""
