@@ -320,6 +320,29 @@ def test_single_frames_are_told_where_that_can_be() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_as_loaded_and_as_trained(kind: type[Transformer]) -> None:
+    net, condition = awake(kind), given(kind)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter *= 0.3  # as quiet as a trained network, that rounding does not add up
+    wanted = ours(net, condition)
+    names = ("source", "text", "audio", "reference", "pose")
+
+    def at(dtype: torch.dtype) -> Condition:
+        parts = {name: getattr(condition, name) for name in names}
+        return replace(condition, **{name: value.to(dtype) for name, value in parts.items() if value is not None})
+
+    sigma = torch.tensor([SIGMA])
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            trained = net.float()(NOISY.float(), sigma, at(torch.float32))[0]
+        loaded = net.bfloat16()(NOISY.bfloat16(), sigma, at(torch.bfloat16))[0]
+    for found in (trained, loaded):
+        assert found.dtype == torch.bfloat16
+        assert (found - wanted).norm() < 0.03 * wanted.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_clips_of_a_batch_do_not_mix(kind: type[Transformer]) -> None:
     net, condition = awake(kind), given(kind)
 

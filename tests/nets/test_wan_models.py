@@ -16,7 +16,7 @@ from unisync.errors import WeightsError
 from unisync.nets.transformer import Condition, Transformer
 from unisync.nets.wan.families import FAMILIES, Size, family_shapes, whole_shapes
 from unisync.nets.wan.files import WeightFiles
-from unisync.nets.wan.models import config_of, load_transformer, transformer_of
+from unisync.nets.wan.models import config_of, load_transformer, network_of, transformer_of
 from unisync.nets.wan.names import to_diffusers
 
 TINY = Size(256, 2, 64, 4)
@@ -52,6 +52,15 @@ def test_an_editing_network_has_a_wider_embedding_and_a_pose_encoder_more(key: s
     embedding = wanted["patch_embedding.weight"]
     wider = (embedding[0], family.channels_in + family.size.latents, *embedding[2:])
     assert {name: found[name] for name in found if name not in ours} == wanted | {"patch_embedding.weight": wider}
+
+
+def test_another_size_keeps_the_kind() -> None:
+    net = transformer_of(T2V, TINY)
+    assert (net.config.width, net.config.heads, net.config.channels_in) == (256, 2, 4)
+    assert transformer_of(I2V, TINY).config.channels_in == 4 + 20
+    with torch.device("meta"):
+        found = transformer_of("x-dub-5b", TINY)
+    assert type(found) is network_of("x-dub-5b") and found.config.audio_layers == (0, 1)
 
 
 def test_a_latent_frame_is_one_rotary_position() -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from unisync.nets.transformer import Condition, Transformer, TransformerConfig
 from unisync.nets.wan.names import to_original
+from unisync.nets.wan.s2v import AdaptiveNorm
+from unisync.nets.wan.xdub import FeatureLayer
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -99,3 +101,35 @@ def test_missing_channels_are_said() -> None:
     _, ours = pair(replace(PLAIN, extra=5))
     with pytest.raises(ValueError, match=r"takes 9 channels and was given 4: `Condition.extra` must have 5"):
         ours(draw(2, 4, FRAMES, *SIZE), torch.tensor([0.7, 0.2]), condition(text=draw(2, 7, 32)))
+
+
+def test_xdubs_layers_are_diffusers() -> None:
+    from diffusers.models.attention import Attention, FeedForward
+    from diffusers.models.embeddings import SinusoidalPositionalEmbedding
+
+    torch.manual_seed(0)
+    ours = FeatureLayer(128)
+    theirs = torch.nn.ModuleDict(
+        {
+            "norm1": torch.nn.LayerNorm(128),
+            "attn": Attention(query_dim=128, heads=2, dim_head=64),
+            "norm2": torch.nn.LayerNorm(128),
+            "ff": FeedForward(dim=128),
+            "pos_embed": SinusoidalPositionalEmbedding(embed_dim=128, max_seq_length=100),
+        }
+    )
+    torch.testing.assert_close(ours.pos_embed.get_buffer("pe"), theirs["pos_embed"].pe, rtol=0, atol=1e-5)
+    theirs.load_state_dict(ours.state_dict())
+    x = draw(2, 8, 128)
+    y = x + theirs["attn"](theirs["pos_embed"](theirs["norm1"](x)))
+    torch.testing.assert_close(ours(x), y + theirs["ff"](theirs["norm2"](y)), rtol=0, atol=CLOSE)
+
+
+def test_the_adaptive_norm_is_diffusers() -> None:
+    from diffusers.models.normalization import AdaLayerNorm
+
+    torch.manual_seed(0)
+    ours, theirs = AdaptiveNorm(48), AdaLayerNorm(embedding_dim=48, output_dim=96, chunk_dim=1)
+    theirs.load_state_dict(ours.state_dict())
+    x, said = draw(2, 6, 48), draw(2, 48)
+    torch.testing.assert_close(ours(x, said), theirs(x, temb=said), rtol=0, atol=CLOSE)

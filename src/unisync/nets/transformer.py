@@ -87,9 +87,9 @@ class Condition:
 
     source: (B, C, F, h, w) latents of the film.  seconds: (B, F).  pose: (B, C, F, h, w) latents of the pose video.
     audio: (B, F, A, audio_width), or as a public model's network says.  lips: (B, F, lip_width).
-    text: (B, L, text_width).  image: (B, L, image_width).  extra: (B, extra, F, h, w).
+    text: (B, L, text_width).  keep_audio, keep_lips: (B,) or (B, F), 1 or 0.
+    image: (B, L, image_width).  extra: (B, extra, F, h, w).
     reference: (B, C, R, h, w) clean latents beside the film, for networks that look at such.
-    keep_audio, keep_lips: (B,) or (B, F), 1 or 0.
     """
 
     source: Tensor
@@ -98,11 +98,11 @@ class Condition:
     audio: Tensor | None = None
     lips: Tensor | None = None
     text: Tensor | None = None
+    keep_audio: Tensor | None = None
+    keep_lips: Tensor | None = None
     image: Tensor | None = None
     extra: Tensor | None = None
     reference: Tensor | None = None
-    keep_audio: Tensor | None = None
-    keep_lips: Tensor | None = None
 
 
 class Beside(NamedTuple):

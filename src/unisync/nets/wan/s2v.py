@@ -154,7 +154,7 @@ class TalkVerse(Transformer):
 
     def place(self, x: Tensor, condition: Condition) -> Tensor:
         """Return patch tokens x (B, F, h', w', D) with the pose's and the mark of the painted added."""
-        return super().place(x, condition) + self.trainable_cond_mask.weight[0]
+        return super().place(x, condition) + self.trainable_cond_mask.weight[0].to(x.dtype)
 
     def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
         """Return the tokens that blocks' outputs attend to, (B, F, 1 + 5, D)."""
@@ -163,7 +163,8 @@ class TalkVerse(Transformer):
     def beside(self, condition: Condition) -> Beside:
         """Return the reference."""
         assert condition.reference is not None
-        tokens = self.look(condition.reference) + self.trainable_cond_mask.weight[1]
+        tokens = self.look(condition.reference)
+        tokens = tokens + self.trainable_cond_mask.weight[1].to(tokens.dtype)
         return Beside(tokens, condition.seconds.new_full(tokens.shape[:2], self.reference_at))
 
     def after(self, index: int, x: Tensor, audio: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class SpeechToVideo(TalkVerse):
     def place(self, x: Tensor, condition: Condition) -> Tensor:
         """Return patch tokens x (B, F, h', w', D) with those of the pose, or of none at all, added."""
         pose = torch.zeros_like(condition.source) if condition.pose is None else condition.pose
-        placed: Tensor = super().place(x, condition) + self.cond_encoder(pose)
+        placed: Tensor = super().place(x, condition) + self.cond_encoder(pose).to(x.dtype)
         return placed
 
 
