@@ -282,7 +282,7 @@ class Transformer(nn.Module):
         level = self.level(sigma, x.dtype).expand(-1, grid[0], -1)
         audio = None
         if config.audio_width and condition.audio is not None:
-            audio, heard = self.hear(condition, grid[0])
+            audio, heard = self.hear(condition)
             level = level if heard is None else level + heard
         angles = rotary_angles(condition.seconds * config.positions_per_second, grid, head_width)
         levels = level
@@ -327,7 +327,7 @@ class Transformer(nn.Module):
             return x
         return x + self.pose_encoder(condition.pose).to(x.dtype)
 
-    def hear(self, condition: Condition, frames: int) -> tuple[Tensor, Tensor | None]:
+    def hear(self, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """Return what the blocks attend to, (B, F, A, D), and a vector (B, F, D) that joins the noise level."""
         heard: tuple[Tensor, Tensor] = self.audio_projection(condition)
         return heard

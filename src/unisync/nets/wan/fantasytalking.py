@@ -91,7 +91,7 @@ class FantasyTalking(Transformer):
         """Build the projection of features."""
         self.proj_model = FeatureProjection(config.audio_width)
 
-    def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
+    def hear(self, condition: Condition) -> tuple[Tensor, None]:
         """Return (B, L, 2048), 0 where it is not told; each block cuts out what a latent frame hears.
 
         Raises ValueError if single frames are to be told.

@@ -121,7 +121,8 @@ def load_transformer(
         value = _changed(store.tensor(name), changes, name)
         if name == "patch_embedding.weight":
             value = expand_patch_embedding(value, net.config.channels_in)
-        # Copied even where nothing changes: memory mapped from a file is aligned anyhow, and so are a product's last bits.
+        # Copied even where nothing changes: a product's last bits depend on how its factors are aligned in memory, and
+        # what is mapped from a file is aligned in any way.
         _put(net, name, value.to(device, dtype, copy=True), isinstance(empty, nn.Parameter))
     if net.config.pose_grid is not None:
         config = net.config

@@ -81,6 +81,6 @@ class MultiTalk(Transformer):
         """Build the projection of speech."""
         self.audio_proj = SpeechProjection(config.audio_width)
 
-    def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
+    def hear(self, condition: Condition) -> tuple[Tensor, None]:
         """Return the tokens that blocks attend to, (B, F, 32, 768)."""
         return self.audio_proj(kept(condition)), None

@@ -156,7 +156,7 @@ class TalkVerse(Transformer):
         """Return patch tokens x (B, F, h', w', D) with the pose's and the mark of the painted added."""
         return super().place(x, condition) + self.trainable_cond_mask.weight[0].to(x.dtype)
 
-    def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
+    def hear(self, condition: Condition) -> tuple[Tensor, None]:
         """Return the tokens that blocks' outputs attend to, (B, F, 1 + 5, D)."""
         return self.casual_audio_encoder(kept(condition)), None
 

@@ -140,7 +140,7 @@ class XDub(Transformer):
         """Build the audio embedding."""
         self.audio_embedding = AudioEmbedding(config.audio_width, self.inner, config.width)
 
-    def hear(self, condition: Condition, frames: int) -> tuple[Tensor, None]:
+    def hear(self, condition: Condition) -> tuple[Tensor, None]:
         """Return the tokens that blocks attend to, (B, F, 8, D)."""
         return self.audio_embedding(kept(condition)), None
 
