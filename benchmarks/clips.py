@@ -82,8 +82,6 @@ def measure(path: Path, speech: Path, options: DubOptions) -> dict[str, Value]:
         film = fit(probe(path), sound_of(speech), speech, options)[0]
         source, made, spoken = looked(film), look(out), look_once(speech)
         figures = judge(made, source, spoken, sound_of(speech))
-        if film.still:
-            figures |= dict.fromkeys(("leak", "flicker", "jitter_truth"), "a still")
     same = made.film.seconds == source.film.seconds
     figures |= {
         "finished": "yes",

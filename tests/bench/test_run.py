@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -207,6 +208,24 @@ def test_a_clip_without_sound_has_no_own_speech(films: Path, tmp_path: Path) -> 
     assert {(r["status"], r["problem"]) for r in read_results(tmp_path / "out")} == {
         ("skipped", "the film has no sound of its own")
     }
+
+
+def test_of_a_still_nothing_is_said_that_needs_motion(films: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "still.png"
+    cv2.imwrite(str(picture), lay([(180, 170, 1.4)])[..., ::-1])
+    suite = Suite(
+        name="s",
+        clips=(Clip(name="still", film=picture, speech=films / "one.wav"),),
+        methods=(Entrant(name="copy", kind="copy"),),
+        protocols=("cross", "silent"),
+        seconds=1.0,
+        metrics=("flicker", "jitter", "lip_correlation", "lip_leak", "sharpness", "silence_share"),
+    )
+    evaluate(suite, tmp_path / "out")
+    cross, silent = (cell(tmp_path / "out", protocol, "still", "copy")["figures"] for protocol in ("cross", "silent"))
+    assert cross["leak"] == cross["flicker"] == cross["jitter_truth"] == "a still"
+    assert silent["silence_share"] == silent["lip_leak"] == "a still"
+    assert isinstance(cross["sharpness"], float) and isinstance(cross["jitter"], float)
 
 
 def test_an_unknown_metric_is_refused_before_any_work(suite: Suite, tmp_path: Path) -> None:

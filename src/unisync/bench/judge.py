@@ -23,6 +23,8 @@ SAYING = ("ssim", "psnr", "lmd_mesh", "mouth_likeness")
 """Held against a film of the same face saying the same; there is one under self, and where a clip names it."""
 OF_SILENCE = ("silence_share", "lip_leak")
 OF_SOUND = ("expert_confidence", "lse_c_tracked", "lse_c_frame")
+OF_MOTION = ("flicker", "jitter_truth", "leak", "lip_leak", "lip_leak_source", "shut_share", "silence_share")
+"""Nothing of a still: its lips do not move, and what a mesh sees of them trembling is noise."""
 LIPS = "lip_correlation"
 """Figured twice: with the lips of the speech's own film (follows) and with the source's old ones (leak)."""
 Curves = dict[str, list[float] | None]
@@ -70,6 +72,8 @@ class Judge:
             figures |= metric.compute()
         if LIPS in metrics:
             figures |= self.lips(follows, leak)
+        if self.source.film.still:
+            figures |= {name: "a still" for name in OF_MOTION if name in figures}
         return dict(sorted(figures.items())), curves.told(self.sound)
 
     def suits(self, name: str) -> bool:
