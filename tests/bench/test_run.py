@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tiny import tiny_weights
 from unisync.bench.run import evaluate
 from unisync.bench.suite import Clip, Entrant, Suite
 from unisync.bench.tables import diff, read_results, sheets, write_tables
+from unisync.bench.work import run
 from unisync.errors import OptionError
 from unisync.media import EncodeOptions, Speech, drawn, probe, read_sound, write_film
 from unisync.types import Progress
@@ -208,6 +210,28 @@ def test_a_clip_without_sound_has_no_own_speech(films: Path, tmp_path: Path) -> 
     assert {(r["status"], r["problem"]) for r in read_results(tmp_path / "out")} == {
         ("skipped", "the film has no sound of its own")
     }
+
+
+def test_memory_is_a_programs_own_and_its_childrens() -> None:
+    held = np.ones(60_000_000, np.float32)  # 240 MB, which what it starts must not be blamed for
+    sleep = "import time; time.sleep(.7)"
+    _, small = run([sys.executable, "-c", sleep], 1)
+    _, large = run(["sh", "-c", f"{sys.executable} -c 'x = bytearray(10**8); {sleep}' && true"], 1)
+    assert small is not None and large is not None
+    assert small < 60 < 100 < large < 200 and held.all()
+
+
+def test_a_program_that_is_stopped_takes_its_children_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_session: int) -> int:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unisync.bench.work.resident", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(["sh", "-c", f"(touch {tmp_path}/begun; sleep 1; touch {tmp_path}/lived) & wait"], 1)
+    time.sleep(1.3)
+    assert not (tmp_path / "lived").exists()
 
 
 def test_of_a_still_nothing_is_said_that_needs_motion(films: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ from unisync.media import EncodeOptions, Speech, extend, probe, read_frames, rea
 
 TAIL = 300
 """Letters of a program's last words that are kept."""
+LOOK_SECONDS = 0.2
+"""How often a program's memory is looked at."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def make(task: Task, material: Material) -> dict[str, float]:
     seconds, peak = run(words_of(task, material, out), task.threads)
     if not out.is_file():
         raise MethodError(f"method {task.method.name!r} ended without an error, but wrote no {out}")
-    return {"seconds_per_second": seconds / float(probe(out).duration), "peak_memory_mb": peak}
+    times = {"seconds_per_second": seconds / float(probe(out).duration)}
+    return times if peak is None else times | {"peak_memory_mb": peak}
 
 
 def words_of(task: Task, material: Material, out: Path) -> list[str]:
@@ -159,27 +163,49 @@ def words_of(task: Task, material: Material, out: Path) -> list[str]:
     return [*verb, str(material.film), str(material.speech), "-o", str(out), "--config", str(options)]
 
 
-def run(words: Sequence[str], threads: int) -> tuple[float, float]:
-    """Run a program; return its seconds and its peak memory in MB. Raises MethodError with its last words."""
+def run(words: Sequence[str], threads: int) -> tuple[float, float | None]:
+    """Run a program; return its seconds and its peak memory in MB, with that of the programs it starts, where /proc tells.
+
+    Raises MethodError with its last words.
+    """
     env = {"OMP_NUM_THREADS": str(threads), **os.environ}  # who sets it knows why
-    begun = time.monotonic()
+    begun, peak = time.monotonic(), 0
     with tempfile.TemporaryFile() as said:
         try:
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env)
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env, start_new_session=True
+            )
         except OSError as error:
             raise MethodError(f"{words[0]}: cannot be started ({error.strerror})") from error
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            while process.poll() is None:
+                peak = max(peak, resident(process.pid))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_SECONDS)
         except BaseException:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         tail = " ".join(said.read().decode("utf-8", "replace").split())[-TAIL:]
     if process.returncode:
         raise MethodError(f"{Path(words[0]).name} ended with {process.returncode}: {tail or 'it said nothing'}")
-    return time.monotonic() - begun, usage.ru_maxrss / 1024
+    return time.monotonic() - begun, peak / 1024 or None
+
+
+def resident(session: int) -> int:
+    """Return the memory in kB that the processes of a session take, at their peaks; 0 where there is no /proc.
+
+    Not what wait4 tells: a program is born with the peak of the one that starts it.
+    """
+    total = 0
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # gone meanwhile
+            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                status = (place / "status").read_text()
+                total += int(status.partition("VmHWM:")[2].split()[0])
+    return total
 
 
 def judged(task: Task, material: Material) -> dict[str, Any]:
