@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,42 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(name: str, exit_code: int,
     assert done.returncode == exit_code, done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def sparse(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
+    """Write a safetensors file whose header is real and whose tensors take no room on the disk."""
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        header[name] = {"dtype": "F8_E4M3", "shape": shape, "data_offsets": [at, at + prod(shape)]}
+        at += prod(shape)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + at)
+    return path
+
+
+def test_doctor_says_what_a_public_model_is_and_what_does_not_go_with_it(tmp_path: Path) -> None:
+    from unisync.nets.wan.families import family_shapes
+
+    model = sparse(tmp_path / "model.safetensors", family_shapes("wan2.1-t2v-1.3b"))
+    vae = sparse(tmp_path / "vae.safetensors", {"decoder.conv1.weight": (384, 16, 3, 3, 3)})
+    name = "blocks.0.self_attn.q.lora_"
+    lora = sparse(tmp_path / "lora.safetensors", {f"{name}A.weight": (4, 1536), f"{name}B.weight": (1536, 4)})
+    code, said, _ = unisync("doctor", "--backbone", model, "--vae", vae, "--lora", lora)
+    assert code == 0 and len(said.splitlines()) == 3
+    assert (
+        "Wan2.1 T2V 1.3B: 1.42 billion parameters" in said
+        and "licence Apache-2.0" in said
+        and "fp8" in said
+        and "16 channels" in said
+    )
+    wide = sparse(tmp_path / "wide.safetensors", {f"{name}A.weight": (4, 5120), f"{name}B.weight": (5120, 4)})
+    other = sparse(tmp_path / "other.safetensors", {"decoder.conv1.weight": (1024, 48, 3, 3, 3)})
+    for given in (("--lora", wide), ("--vae", other), ("--adapter", model)):
+        code, _, said = unisync("doctor", "--backbone", model, *given)
+        assert code == 2 and said.startswith("unisync: ") and len(said.splitlines()) == 1
+    code, _, said = unisync("doctor", "--backbone", tmp_path / "none.safetensors")
+    assert code == 2 and "no such weights file" in said
 
 
 def test_doctor_fails_when_something_needed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "model_rows",
     "models_folder",
     "prepare",
+    "recognise",
     "rows",
     "save_plan",
     "scan",
@@ -187,6 +188,38 @@ def doctor() -> Iterator[Check]:
     from unisync.doctor import check_all
 
     return check_all()
+
+
+def recognise(
+    backbone: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    vae: Path | str | None = None,
+    loras: Iterable[Path | str] = (),
+) -> Iterator[str]:
+    """Yield what a large public model's files are, a line each, once they are known to go together. Raises WeightsError.
+
+    Only the headers are read, but of a LoRA all.
+    """
+    from unisync.nets.wan.files import WeightFiles
+    from unisync.nets.wan.lora_files import read_lora, shapes_of
+    from unisync.nets.wan.recognise import check_pair, vae_latents
+
+    files = WeightFiles(Path(backbone))
+    base = files.recognise()
+    added = None if adapter is None else WeightFiles(Path(adapter))
+    check_pair(base, None if added is None else added.recognise())
+    yield f"{backbone}: {base.line}; {files.precision}"
+    if added is not None:
+        yield f"{adapter}: {added.recognise().line}; {added.precision}"
+    if vae is not None:
+        latents = vae_latents(WeightFiles(Path(vae)).shapes, vae)
+        check_pair(base, latents=latents)
+        yield f"{vae}: an autoencoder of {latents} channels"
+    for path in loras:
+        changes = read_lora(Path(path))
+        check_pair(base, lora=shapes_of(changes))
+        yield f"{path}: a LoRA of {len(changes)} modules"
 
 
 def models_folder(folder: Path | str | None = None) -> Path:

@@ -212,11 +212,21 @@ def demo(
 
 
 @app.command()
-def doctor(verbose: Verbose = False) -> None:
-    """Say what this machine lacks, and the command that mends it."""
+def doctor(
+    backbone: Annotated[Path | None, typer.Option(metavar="PATH", help="Say instead what a public model is.")] = None,
+    adapter: Annotated[Path | None, typer.Option(metavar="PATH", help="What adds sound to it.")] = None,
+    vae: Annotated[Path | None, typer.Option(metavar="PATH", help="Its autoencoder.")] = None,
+    lora: Annotated[list[Path] | None, typer.Option(metavar="PATH", help="For it; may be given often.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Say what this machine lacks, and the command that mends it; or whether weights go together."""
     with _told(verbose):
         from unisync import api
 
+        if backbone is not None:
+            for line in api.recognise(backbone, adapter=adapter, vae=vae, loras=lora or []):
+                print(line)
+            return
         lacking = 0
         for check in api.doctor():
             mark = "ok     " if check.ok else "MISSING" if check.needed else "note   "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 
 import pytest
 
@@ -66,7 +68,9 @@ def test_an_adapter_is_told_from_a_whole(key: str) -> None:
     assert (found.family, found.base) == (key, FAMILIES[key].base)
     assert "adapter for " + FAMILIES[str(found.base)].title in found.line
     some = dict(list(family_shapes(str(found.base)).items())[:9])  # TalkVerse brings whole tensors of its base along
-    assert recognise(family_shapes(key) | some) == found
+    more = recognise(family_shapes(key) | some)
+    assert more.parameters == found.parameters + sum(prod(shape) for shape in some.values())
+    assert replace(more, parameters=found.parameters) == found
 
 
 def test_companions_and_loras_beside_are_not_taken_for_weights() -> None:

@@ -40,6 +40,8 @@ class Recognised:
     audio: Audio | None
     base: str | None
     """Family that it must be added to; None: it is whole."""
+    parameters: int
+    """Numbers in the file's own tensors, a LoRA's inside it left out."""
     lora: int
     """Modules with a LoRA change inside the file, as TalkVerse ships them."""
     licence: str
@@ -53,7 +55,8 @@ class Recognised:
         size = f"{self.layers} layers of {self.width}, {self.heads} heads, {self.channels_in} channels in"
         sound = f"sound through {self.audio}" if self.audio else "deaf"
         names = f"{self.layout} names" + (f" after {self.prefix!r}" if self.prefix else "")
-        return f"{self.title}: {kind}{size}, {sound}; {names}; licence {self.licence}"
+        numbers = f"{self.parameters / 1e9:.2f} billion parameters"
+        return f"{self.title}: {kind}{numbers}, {size}, {sound}; {names}; licence {self.licence}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def recognise(shapes: Mapping[str, Shape], source: str | Path = "these weights")
         latents=family.size.latents,
         audio=family.audio,
         base=None if fit.whole else family.base,
+        parameters=sum(prod(shape) for shape in found.values()),
         lora=len(lora),
         licence=family.licence,
         verified=family.verified,
