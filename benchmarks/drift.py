@@ -4,7 +4,7 @@ Run: python benchmarks/drift.py FILM SPEECH [--minutes 10] [--set method=omnisyn
 long (take one without cuts), the speech is repeated. Columns: how far the face's red, green and blue are from the
 film's, in levels; sharpness of the lips as a share of the film's; how far the upper face's shape is from the film's, in
 % of the eye distance; resident memory when the minute was done. Below: how much each rises over the whole time by a
-straight line, and how much of it is noise (twice the slope's standard error). Returns 1 where something rises beyond it.
+straight line, and how much of it may be noise (the slope's 95 % interval). Returns 1 where something rises beyond it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from scipy.stats import linregress
+from scipy.stats import t as student
 
 from footage import dub_options
 from tables import header, line
@@ -95,13 +96,14 @@ def measure(film: Path, speech: Path, minutes: float, options: DubOptions) -> li
 
 
 def rises(rows: Sequence[Mapping[str, Value]]) -> dict[str, tuple[float, float]]:
-    """Return by how much each figure rises from the first minute to the last, and twice that rise's standard error."""
+    """Return by how much each figure rises from the first minute to the last, and half that rise's 95 % interval."""
     found = {}
     for name in RISES:
         values = [value for row in rows if isinstance(value := row.get(name), float)]
         if len(values) > 2:
             fit_ = linregress(range(len(values)), values)
-            found[name] = fit_.slope * (len(values) - 1), 2 * fit_.stderr * (len(values) - 1)
+            wide = float(student.ppf(0.975, len(values) - 2)) * fit_.stderr
+            found[name] = fit_.slope * (len(values) - 1), wide * (len(values) - 1)
     return found
 
 
