@@ -197,7 +197,7 @@ def recognise(
     vae: Path | str | None = None,
     loras: Iterable[Path | str] = (),
 ) -> Iterator[str]:
-    """Yield what a large public model's files are, a line each, once they are known to go together. Raises WeightsError.
+    """Yield what a large public model's files are, a line each. Raises WeightsError at the first that does not go with it.
 
     Only the headers are read, but of a LoRA all.
     """
@@ -207,11 +207,12 @@ def recognise(
 
     files = WeightFiles(Path(backbone))
     base = files.recognise()
-    added = None if adapter is None else WeightFiles(Path(adapter))
-    check_pair(base, None if added is None else added.recognise())
     yield f"{backbone}: {base.line}; {files.precision}"
-    if added is not None:
-        yield f"{adapter}: {added.recognise().line}; {added.precision}"
+    if adapter is not None:
+        added = WeightFiles(Path(adapter))
+        kind = added.recognise()
+        check_pair(base, kind)
+        yield f"{adapter}: {kind.line}; {added.precision}"
     if vae is not None:
         latents = vae_latents(WeightFiles(Path(vae)).shapes, vae)
         check_pair(base, latents=latents)

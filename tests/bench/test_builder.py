@@ -19,7 +19,7 @@ from unisync.bench.traits import SKIN, Traits, camera_pace, face_light, measure
 from unisync.errors import Cancelled, OptionError
 from unisync.face.align import yaw_degrees
 from unisync.face.detect import FaceModels
-from unisync.media import EncodeOptions, drawn, write_film
+from unisync.media import drawn, write_film
 from unisync.types import Floats, Pixels, Progress
 
 SIZE = (320, 240)
@@ -69,9 +69,7 @@ def shot(
 def film(path: Path, pictures: list[Pixels]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = pictures[0].shape[:2]
-    # coarser encoding lets the wall beside a still head stand still with it
-    encode = EncodeOptions("h264", 12, "medium")
-    write_film(frames(pictures), path, drawn(path.name, width, height, 25, len(pictures)), None, encode)
+    write_film(frames(pictures), path, drawn(path.name, width, height, 25, len(pictures)))
     return path
 
 

@@ -222,7 +222,7 @@ def test_memory_is_a_programs_own_and_its_childrens() -> None:
 
 
 def test_a_program_that_is_stopped_takes_its_children_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(_session: int) -> int:
+    def stop(_group: int) -> int:
         while not (tmp_path / "begun").exists():
             time.sleep(0.02)
         raise KeyboardInterrupt

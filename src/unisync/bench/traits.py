@@ -84,12 +84,14 @@ def measure(path: Path, on_progress: OnProgress | None = None, *, models: FaceMo
     sides = [(track.boxes[:, 2:] - track.boxes[:, :2]).max(1) for track in tracks] or [np.zeros(1)]
     lights, paces = list[tuple[float, float]](), list[float]()
     before: _View | None = None
-    for frame in _looks(read_frames(film, 0, num)):
+    for last, frame in _looks(read_frames(film, 0, num)):
         lights += [light for track in tracks if (light := _light(frame, track)) is not None]
         view = _view(frame, plan)
-        pace = None if before is None or before.shot != view.shot else camera_pace(before.grey, view.grey, before.free)
-        if before is not None and pace is not None:
-            paces.append(100 * pace / (view.seconds - before.seconds))
+        if before is not None and last is not None and before.shot == view.shot:
+            pace = _pace(before, view)
+            if pace is None:  # too fast to be followed from look to look
+                pace = _pace(_view(last, plan), view)
+            paces += [] if pace is None else [pace]
         before = view
     luminance, contrast = np.median(lights, axis=0) if lights else (0.0, 0.0)
     seconds = float(film.duration)
@@ -180,13 +182,20 @@ class _View:
     shot: int
 
 
-def _looks(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Yield the first frame of every so many seconds."""
-    due = 0
+def _looks(frames: Iterator[Frame]) -> Iterator[tuple[Frame | None, Frame]]:
+    """Yield the first frame of every so many seconds, after the one right before it."""
+    due, last = 0, None
     for frame in frames:
         if frame.seconds * LOOKS_PER_SECOND >= due:
             due = int(frame.seconds * LOOKS_PER_SECOND) + 1
-            yield frame
+            yield last, frame
+        last = frame
+
+
+def _pace(old: _View, new: _View) -> float | None:
+    """Return the camera's pace between two pictures of one shot, in percent of their height a second."""
+    moved = camera_pace(old.grey, new.grey, old.free)
+    return None if moved is None else 100 * moved / (new.seconds - old.seconds)
 
 
 def _light(frame: Frame, track: Track) -> tuple[float, float] | None:

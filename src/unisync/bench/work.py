@@ -173,7 +173,7 @@ def run(words: Sequence[str], threads: int) -> tuple[float, float | None]:
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env, start_new_session=True
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env, process_group=0
             )
         except OSError as error:
             raise MethodError(f"{words[0]}: cannot be started ({error.strerror})") from error
@@ -194,15 +194,15 @@ def run(words: Sequence[str], threads: int) -> tuple[float, float | None]:
     return time.monotonic() - begun, peak / 1024 or None
 
 
-def resident(session: int) -> int:
-    """Return the memory in kB that the processes of a session take, at their peaks; 0 where there is no /proc.
+def resident(group: int) -> int:
+    """Return the memory in kB that the processes of a group take, at their peaks; 0 where there is no /proc.
 
     Not what wait4 tells: a program is born with the peak of the one that starts it.
     """
     total = 0
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):  # gone meanwhile
-            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+            if int((place / "stat").read_text().rpartition(")")[2].split()[2]) == group:
                 status = (place / "status").read_text()
                 total += int(status.partition("VmHWM:")[2].split()[0])
     return total
