@@ -148,7 +148,7 @@ number = getattr(signal, sys.argv.pop(1))
 @contextmanager
 def bars():
     yield lambda progress: os.kill(os.getpid(), number) if progress.stage == "dub" else None
-cli._bars = bars
+cli.bars = bars
 cli.main()
 """
 

@@ -1,4 +1,4 @@
-"""The command line. It reads flags, draws progress and says what happened; the work is behind `api`.
+"""The command line. It reads flags and says what happened; the work is behind `api`.
 
 `--help` has to come at once, so everything heavy is imported inside the commands.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, get_args
@@ -19,14 +17,13 @@ import typer
 from typer.core import TyperGroup
 
 from unisync import __version__
-from unisync.errors import UnisyncError
 from unisync.options import DubOptions, PrepareOptions, ScanOptions, TrainOptions, hints
+from unisync.terminal import BAD_INPUT, bars, table, told
 
 if TYPE_CHECKING:
-    from unisync.types import OnProgress, Progress, Report
+    from unisync.types import Report
 
 Chosen = TypeVar("Chosen", DubOptions, PrepareOptions)
-BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="unisync",
@@ -106,11 +103,11 @@ def dub(
     verbose: Verbose = False,
 ) -> None:
     """Dub FILM with SPEECH into OUT."""
-    with _told(verbose):
+    with told(verbose):
         options = _chosen(DubOptions, config, values)
         from unisync import api
 
-        with _bars() as on_progress:
+        with bars() as on_progress:
             report = api.dub(film, speech, out, options=options, on_progress=on_progress)
         _say(report)
 
@@ -130,15 +127,15 @@ def scan(
     verbose: Verbose = False,
 ) -> None:
     """List the faces in FILM, and draw them with their names."""
-    with _told(verbose):
+    with told(verbose):
         options = ScanOptions.from_dict(values)
         from unisync import api
 
-        with _bars() as on_progress:
+        with bars() as on_progress:
             plan = api.scan(film, options=options, on_progress=on_progress)
         if out is not None:
             api.save_plan(plan, out)
-        for line in _table(api.rows(plan)):
+        for line in table(api.rows(plan)):
             print(line)
         print(f"{len(plan.seconds)} frames, {len(plan.shots)} shots, {len(plan.tracks)} faces")
         if plan.tracks:
@@ -159,11 +156,11 @@ def prepare(
     verbose: Verbose = False,
 ) -> None:
     """Make a dataset from the films in FOLDER, or go on."""
-    with _told(verbose):
+    with told(verbose):
         options = _chosen(PrepareOptions, config, values)
         from unisync import api
 
-        with _bars() as on_progress:
+        with bars() as on_progress:
             made = api.prepare(folder, out, options=options, on_progress=on_progress)
         for film, why in made.unreadable.items():
             print(f"warning: {film}: {why}", file=sys.stderr)
@@ -185,7 +182,7 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train by a recipe; a run that was stopped goes on."""
-    with _told(verbose):
+    with told(verbose):
         options = TrainOptions.from_dict(values)
         from unisync import api
 
@@ -201,11 +198,11 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """Make a small film and dub it."""
-    with _told(verbose):
+    with told(verbose):
         options = DubOptions(method=method, report=report)
         from unisync import api
 
-        with _bars() as on_progress:
+        with bars() as on_progress:
             made = api.demo(folder, seconds=seconds, options=options, on_progress=on_progress)
         print(f"before: {made.film}\nafter:  {made.out}")
         _say(made)
@@ -220,7 +217,7 @@ def doctor(
     verbose: Verbose = False,
 ) -> None:
     """Say what this machine lacks, and the command that mends it; or whether weights go together."""
-    with _told(verbose):
+    with told(verbose):
         from unisync import api
 
         if backbone is not None:
@@ -256,14 +253,14 @@ def models(
     verbose: Verbose = False,
 ) -> None:
     """Say which published weights are there, for metrics of papers."""
-    with _told(verbose):
+    with told(verbose):
         from unisync import api
 
         num = damaged = 0
         if do == "where":
             print(api.models_folder(folder))
         elif do == "list":
-            for line in _table(api.model_rows(folder)):
+            for line in table(api.model_rows(folder)):
                 print(line)
         else:
             for found in api.check_models(folder):
@@ -308,10 +305,10 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Make and judge every film of SUITE, or go on; write results, tables and a report."""
-    with _told(verbose):
+    with told(verbose):
         from unisync import api
 
-        with _bars() as on_progress:
+        with bars() as on_progress:
             found = api.evaluate(suite, out, films=films, jobs=jobs, ratings=ratings or [], on_progress=on_progress)
         print(found.text)
         print(f"{found.report}: {found.finished} of {found.cells} films made, {found.failed} failed")
@@ -324,7 +321,7 @@ def diff(
     verbose: Verbose = False,
 ) -> None:
     """Say what changed from A to B, and what of it is beyond noise."""
-    with _told(verbose):
+    with told(verbose):
         from unisync import api
 
         print(api.compare(first, second))
@@ -340,7 +337,7 @@ def import_(
     verbose: Verbose = False,
 ) -> None:
     """Write a suite of the films in FOLDER as a published benchmark has them."""
-    with _told(verbose):
+    with told(verbose):
         from unisync import api
 
         print(f"{out}: {api.import_suite(folder, out, layout=layout)} clips")
@@ -354,12 +351,12 @@ def build(
     verbose: Verbose = False,
 ) -> None:
     """Measure the films in FOLDER and write a suite arranged by scene, light and character."""
-    with _told(verbose):
+    with told(verbose):
         from unisync import api
 
-        with _bars() as on_progress:
+        with bars() as on_progress:
             rows = api.build_suite(folder, out, per_cell=per_cell, on_progress=on_progress)
-        for line in _table(rows):
+        for line in table(rows):
             print(line)
         print(f"written: {out}")
 
@@ -368,59 +365,6 @@ def _say(report: Report) -> None:
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{report.out}: {report.line}")
-
-
-def _table(rows: list[dict[str, str]]) -> Iterator[str]:
-    """Yield the lines of a table, headed by the rows' keys."""
-    if rows:
-        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-
-
-@contextmanager
-def _told(verbose: bool) -> Iterator[None]:
-    """Turn what a person can mend into one sentence and an exit code."""
-    try:
-        yield
-    except UnisyncError as error:
-        if verbose:
-            import traceback
-
-            traceback.print_exc()
-        print(f"unisync: {error}", file=sys.stderr)
-        raise typer.Exit(BAD_INPUT) from None
-    except KeyboardInterrupt:
-        print("unisync: interrupted, nothing is left behind", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-@contextmanager
-def _bars() -> Iterator[OnProgress | None]:
-    """Draw a bar per stage while something works; nothing where no one watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}")
-    tasks: dict[str, TaskID] = {}
-    begun: dict[str, float] = {}
-    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-
-        def draw(progress: Progress) -> None:
-            stage, total = progress.stage, progress.total or None
-            if stage not in tasks:
-                begun[stage] = time.monotonic()
-                tasks[stage] = bars.add_task(stage, total=total, pace="")
-            pace = progress.done / max(time.monotonic() - begun[stage], 1e-3)
-            what = "films" if stage in ("films", "cells", "build") else "frames"
-            bars.update(tasks[stage], completed=progress.done, total=total, pace=f"{pace:.1f} {what}/s")
-
-        yield draw
 
 
 def _terminated(signum: int, _frame: object) -> NoReturn:
