@@ -100,6 +100,7 @@ FAMILIES: dict[str, Family] = {
             clip=True,
             audio="k_proj",
             base="wan2.1-i2v-14b",
+            licence="not known to us; its own page says",
             verified=False,
             source=FANTASY,
         ),
