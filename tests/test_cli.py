@@ -143,13 +143,13 @@ def test_a_usage_error_is_bad_input_too() -> None:
 KILLED = """
 import os, signal, sys
 from contextlib import contextmanager
-import unisync.cli as cli
+from unisync.cli import films, main
 number = getattr(signal, sys.argv.pop(1))
 @contextmanager
 def bars():
     yield lambda progress: os.kill(os.getpid(), number) if progress.stage == "dub" else None
-cli.bars = bars
-cli.main()
+films.bars = bars
+main()
 """
 
 

@@ -1,0 +1,31 @@
+"""The verbs. Everything a doorstep may ask for; each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
+from unisync.api.films import contact_sheet, demo, dub, load_plan, rows, save_plan, scan
+from unisync.api.machine import check_models, doctor, list_models, model_rows, models_folder, recognise
+from unisync.api.training import prepare, train
+
+__all__ = [
+    "Evaluated",
+    "build_suite",
+    "check_models",
+    "compare",
+    "contact_sheet",
+    "demo",
+    "doctor",
+    "dub",
+    "evaluate",
+    "import_suite",
+    "list_models",
+    "load_plan",
+    "model_rows",
+    "models_folder",
+    "prepare",
+    "recognise",
+    "rows",
+    "save_plan",
+    "scan",
+    "train",
+]

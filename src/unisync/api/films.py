@@ -1,0 +1,129 @@
+"""Looking at films and dubbing them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from unisync.errors import OptionError
+from unisync.options import DubOptions, ScanOptions
+from unisync.types import OnProgress, Plan, Report
+
+
+def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: OnProgress | None = None) -> Plan:
+    """Look at a film: its shots, and the faces tracked in them. Raises UnisyncError."""
+    from unisync.scan import scan_film
+
+    options = options or ScanOptions()
+    return scan_film(Path(film), on_progress, box=options.box, min_face=options.min_face)
+
+
+def dub(
+    film: Path | str,
+    speech: Path | str,
+    out: Path | str,
+    *,
+    options: DubOptions | None = None,
+    on_progress: OnProgress | None = None,
+) -> Report:
+    """Write `out`: the film with the chosen faces speaking the speech. Raises UnisyncError and then leaves no `out`."""
+    from unisync.dub import dub_film
+
+    options = options or DubOptions()
+    _check_report(options)
+    with _heard() as warnings:
+        report = dub_film(Path(film), Path(speech), Path(out), options, on_progress)
+    report = replace(report, warnings=[*report.warnings, *warnings])
+    if options.report is not None:
+        Path(options.report).write_text(report.to_json(), "utf-8")
+    return report
+
+
+def demo(
+    folder: Path | str,
+    *,
+    seconds: float | None = None,
+    options: DubOptions | None = None,
+    on_progress: OnProgress | None = None,
+) -> Report:
+    """Make a small film in `folder` and dub it there with our own words."""
+    from unisync.demo import SECONDS, demo_speech, make_demo_film
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+    film = make_demo_film(folder / "film.mp4", seconds or SECONDS)
+    return dub(film, demo_speech(), folder / "dubbed.mp4", options=options, on_progress=on_progress)
+
+
+def save_plan(plan: Plan, path: Path | str) -> None:
+    """Write a plan as one file."""
+    from unisync import scan as scanning
+
+    scanning.save_plan(plan, path)
+
+
+def load_plan(path: Path | str) -> Plan:
+    """Read a plan. Raises MediaError if it is missing or damaged."""
+    from unisync import scan as scanning
+
+    return scanning.load_plan(path)
+
+
+def contact_sheet(plan: Plan, path: Path | str) -> None:
+    """Write a picture of all tracks with their names."""
+    from unisync import scan as scanning
+
+    scanning.contact_sheet(plan, path)
+
+
+def rows(plan: Plan) -> list[dict[str, str]]:
+    """Return a plan's tracks as a table for people."""
+    table = []
+    for track in plan.tracks:
+        side = float(np.median(track.boxes[:, 2:] - track.boxes[:, :2], axis=0).max())
+        table.append(
+            {
+                "name": track.name,
+                "from": f"{float(plan.seconds[track.start]):.2f} s",
+                "to": f"{float(plan.seconds[track.stop - 1]):.2f} s",
+                "frames": str(len(track)),
+                "size": f"{side:.0f} px",
+                "speaks": f"{100 * float(track.speaking.mean()):.0f} %",
+            }
+        )
+    return table
+
+
+def _check_report(options: DubOptions) -> None:
+    """Refuse a report that cannot be written, before any work."""
+    if options.report is None:
+        return
+    path = Path(options.report)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise OptionError(f"{path}: the report cannot be written there; name a file in a folder that exists")
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Collect what the floors below log as warnings."""
+    warnings: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (message := record.getMessage()) not in warnings:
+                warnings.append(message)
+
+    log, ear = logging.getLogger("unisync"), Ear(logging.WARNING)
+    log.addHandler(ear)
+    try:
+        yield warnings
+    finally:
+        log.removeHandler(ear)

@@ -1,0 +1,92 @@
+"""What this machine and its files are fit for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unisync.doctor import Check
+    from unisync.models import Found
+
+
+def doctor() -> Iterator[Check]:
+    """Yield what was found on this machine, one check at a time."""
+    from unisync.doctor import check_all
+
+    return check_all()
+
+
+def recognise(
+    backbone: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    vae: Path | str | None = None,
+    loras: Iterable[Path | str] = (),
+) -> Iterator[str]:
+    """Yield what a large public model's files are, a line each. Raises WeightsError at the first that does not go with it.
+
+    Only the headers are read, but of a LoRA all.
+    """
+    from unisync.nets.wan.files import WeightFiles
+    from unisync.nets.wan.lora_files import read_lora, shapes_of
+    from unisync.nets.wan.recognise import check_pair, vae_latents
+
+    files = WeightFiles(Path(backbone))
+    base = files.recognise()
+    yield f"{backbone}: {base.line}; {files.precision}"
+    if adapter is not None:
+        added = WeightFiles(Path(adapter))
+        kind = added.recognise()
+        check_pair(base, kind)
+        yield f"{adapter}: {kind.line}; {added.precision}"
+    if vae is not None:
+        latents = vae_latents(WeightFiles(Path(vae)).shapes, vae)
+        check_pair(base, latents=latents)
+        yield f"{vae}: an autoencoder of {latents} channels"
+    for path in loras:
+        changes = read_lora(Path(path))
+        check_pair(base, lora=shapes_of(changes))
+        yield f"{path}: a LoRA of {len(changes)} modules"
+
+
+def models_folder(folder: Path | str | None = None) -> Path:
+    """Return the folder in which published weights are looked for, unless one is chosen."""
+    from unisync import models
+
+    return models.models_folder(None if folder is None else Path(folder))
+
+
+def list_models(folder: Path | str | None = None) -> list[Found]:
+    """Return how every known file of published weights stands."""
+    from unisync import models
+
+    place = models_folder(folder)
+    return [models.stand(model, place) for model in models.MODELS]
+
+
+def model_rows(folder: Path | str | None = None) -> list[dict[str, str]]:
+    """Return the same as a table for people."""
+    return [
+        {"file": f.model.name, "state": f.state, "for": f.model.use, "by": f.model.source, "terms": f.model.terms}
+        for f in list_models(folder)
+    ]
+
+
+def check_models(folder: Path | str | None = None) -> Iterator[Found]:
+    """Yield how every file that is there stands once it was read as its network does, one at a time."""
+    from unisync.errors import WeightsError
+    from unisync.nets.published import FILES, load_published
+
+    for found in list_models(folder):
+        if found.model.name in FILES and found.state in ("whole", "sum not known"):
+            try:
+                load_published(found.model.name, found.path)
+            except WeightsError as error:
+                found = replace(found, state="damaged", problem=str(error))
+            else:
+                found = found if found.state == "whole" else replace(found, state="sum not known, its tensors fit")
+        if found.state != "missing":
+            yield found
