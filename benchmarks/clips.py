@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from footage import dub_options, films, judge, next_speaker, speakers_of
 from tables import cell, figure, header, line, median
 from unisync.bench.footage import Footage, look, pairs
-from unisync.dub import dub_film, dub_frames, fit
+from unisync.dubbing import dub_film, dub_frames, fit
 from unisync.errors import UnisyncError
 from unisync.media import EncodeOptions, Film, Speech, probe, read_frames, read_sound, write_film
 from unisync.methods.base import Method, Performer, Spec

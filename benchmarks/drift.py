@@ -22,7 +22,7 @@ from scipy.stats import t as student
 from footage import dub_options
 from tables import header, line
 from unisync.bench.footage import look, pairs
-from unisync.dub import dub_film, fit
+from unisync.dubbing import dub_film, fit
 from unisync.media import probe, read_sound
 from unisync.metrics.base import Value
 from unisync.metrics.landmarks import IdentityShape

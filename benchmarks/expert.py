@@ -21,8 +21,8 @@ from unisync.face.detect import FaceModels
 from unisync.metrics.expert import MIN_PAIRS, REACH, Sync, distances, load_expert, measure_sync, summary
 from unisync.nets.expert import RATE as FPS
 from unisync.nets.expert import Expert
-from unisync.train.canvases import cut_canvases
-from unisync.train.dataset import Canvases, read_samples
+from unisync.training.canvases import cut_canvases
+from unisync.training.dataset import Canvases, read_samples
 from unisync.types import Sound
 
 LENGTHS = {"0.2 s": 1, "1 s": 25, "2 s": 50}

@@ -20,7 +20,7 @@ import numpy as np
 from footage import dub_options, next_speaker, speakers_of, talking
 from tables import figure, header, line, median
 from unisync.backbones.mini import Mini
-from unisync.dub import lend_mouths
+from unisync.dubbing import lend_mouths
 from unisync.face.align import canvas_matrices, crop, transform
 from unisync.face.detect import FaceModels, Roi
 from unisync.media import cut, probe, read_frames, read_sound
@@ -31,7 +31,7 @@ from unisync.metrics.base import Value
 from unisync.metrics.landmarks import LipCorrelation, opening
 from unisync.metrics.pixels import Flicker, Sharpness
 from unisync.mouth import choose_reference
-from unisync.scan import choose, scan_film
+from unisync.scanning import choose, scan_film
 from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Track, Window
 
 SCAN_SECONDS = 4.0

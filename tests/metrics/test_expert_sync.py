@@ -25,7 +25,7 @@ from unisync.metrics.expert import (
 )
 from unisync.nets.expert import Expert, ExpertConfig
 from unisync.nets.weights import save_weights
-from unisync.train.canvases import cut_canvases
+from unisync.training.canvases import cut_canvases
 from unisync.types import Pixels, Sound, Window
 
 EXPERT = CodedExpert()

@@ -17,7 +17,7 @@ from unisync.types import OnProgress, Plan, Report
 
 def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: OnProgress | None = None) -> Plan:
     """Look at a film: its shots, and the faces tracked in them. Raises UnisyncError."""
-    from unisync.scan import scan_film
+    from unisync.scanning import scan_film
 
     options = options or ScanOptions()
     return scan_film(Path(film), on_progress, box=options.box, min_face=options.min_face)
@@ -32,7 +32,7 @@ def dub(
     on_progress: OnProgress | None = None,
 ) -> Report:
     """Write `out`: the film with the chosen faces speaking the speech. Raises UnisyncError and then leaves no `out`."""
-    from unisync.dub import dub_film
+    from unisync.dubbing import dub_film
 
     options = options or DubOptions()
     _check_report(options)
@@ -65,21 +65,21 @@ def demo(
 
 def save_plan(plan: Plan, path: Path | str) -> None:
     """Write a plan as one file."""
-    from unisync import scan as scanning
+    from unisync import scanning
 
     scanning.save_plan(plan, path)
 
 
 def load_plan(path: Path | str) -> Plan:
     """Read a plan. Raises MediaError if it is missing or damaged."""
-    from unisync import scan as scanning
+    from unisync import scanning
 
     return scanning.load_plan(path)
 
 
 def contact_sheet(plan: Plan, path: Path | str) -> None:
     """Write a picture of all tracks with their names."""
-    from unisync import scan as scanning
+    from unisync import scanning
 
     scanning.contact_sheet(plan, path)
 

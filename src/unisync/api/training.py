@@ -9,7 +9,7 @@ from unisync.options import PrepareOptions, TrainOptions
 from unisync.types import OnProgress
 
 if TYPE_CHECKING:
-    from unisync.train.assemble import Prepared
+    from unisync.training.assemble import Prepared
 
 
 def prepare(
@@ -20,14 +20,14 @@ def prepare(
     on_progress: OnProgress | None = None,
 ) -> Prepared:
     """Write the dataset `out` from the films in a folder, or go on where that was stopped. Raises UnisyncError."""
-    from unisync.train import prepare as preparing
+    from unisync.training import prepare as preparing
 
     return preparing.prepare(Path(folder), Path(out), options or PrepareOptions(), on_progress)
 
 
 def train(recipe: Path | str, *, options: TrainOptions | None = None) -> Path:
     """Train by a recipe and return the file written; a run that was stopped goes on. Raises UnisyncError."""
-    from unisync.train.recipe import read_recipe
-    from unisync.train.run import train_by
+    from unisync.training.recipe import read_recipe
+    from unisync.training.run import train_by
 
     return train_by(read_recipe(Path(recipe), options or TrainOptions()))

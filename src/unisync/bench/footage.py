@@ -20,7 +20,7 @@ from unisync.face.views import VIEWS
 from unisync.media import Film, probe, read_frames
 from unisync.methods.windows import Canvas, window_of
 from unisync.metrics.learned import Learned
-from unisync.scan import choose, scan_film
+from unisync.scanning import choose, scan_film
 from unisync.types import NUM_LANDMARKS, Floats, Plan, Sound, Track, Window
 
 LENGTH = 32

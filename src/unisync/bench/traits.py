@@ -12,7 +12,7 @@ import numpy as np
 from unisync.face.align import yaw_degrees
 from unisync.face.detect import FaceModels
 from unisync.media import probe, read_frames
-from unisync.scan import choose, scan_film
+from unisync.scanning import choose, scan_film
 from unisync.types import Floats, Frame, OnProgress, Pixels, Plan, Track
 
 LOOKS_PER_SECOND = 4
