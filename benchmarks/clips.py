@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 from footage import dub_options, films, judge, next_speaker, speakers_of
 from tables import cell, figure, header, line, median
 from unisync.bench.footage import Footage, look, pairs
-from unisync.dubbing import dub_film, dub_frames, fit
+from unisync.dubbing import dub_film, dub_frames
 from unisync.errors import UnisyncError
 from unisync.media import EncodeOptions, Film, Speech, probe, read_frames, read_sound, write_film
-from unisync.methods.base import Method, Performer, Spec
+from unisync.methods.base import Keep, Method, Performer, Spec, anew
 from unisync.metrics.base import Value
 from unisync.metrics.landmarks import IdentityShape, SilenceShare
 from unisync.metrics.pixels import OutsideMask
 from unisync.options import DubOptions
+from unisync.production import fit
 from unisync.registry import load
 from unisync.types import Frame, Pixels, Track, Window
 
@@ -137,7 +138,8 @@ def outside(source: Footage, speech: Path, folder: Path, options: DubOptions, ex
     out = folder / "out.mkv"
     method = load("method", options.method)(options)
     sound = sound_of(speech).cut(0, float(source.film.duration))
-    frames = noted(dub_frames(source.film, source.plan, source.tracks, sound, method))
+    cast = {track.name: sound for track in source.tracks}
+    frames = noted(dub_frames(source.film, source.plan, cast, method))
     write_film(frames, out, source.film, Speech(speech), EncodeOptions("ffv1"))
     likeness = OutsideMask()
     for edits, was, now in zip(masks, read_frames(source.film), read_frames(probe(out)), strict=False):
@@ -153,7 +155,7 @@ class BlurredMouth:
 
     spec = Spec(canvas=128, length=8, overlap=2)
 
-    def begin(self, track: Track) -> Performer:
+    def begin(self, track: Track, keep: Keep = anew) -> Performer:
         return self
 
     def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
@@ -167,7 +169,8 @@ def blurred_shape(source: Footage, speech: Path, folder: Path) -> Value:
     """Return how far the upper face's shape moves when the mouth is only blurred."""
     method: Method = BlurredMouth()
     out, shape = folder / "out-blurred.mp4", IdentityShape()
-    frames = dub_frames(source.film, source.plan, source.tracks, sound_of(speech), method)
+    cast = {track.name: sound_of(speech) for track in source.tracks}
+    frames = dub_frames(source.film, source.plan, cast, method)
     write_film(frames, out, source.film, Speech(speech), EncodeOptions(None))
     for made, truth in pairs(look(out), source):
         shape.update(made, truth)

@@ -22,12 +22,13 @@ from scipy.stats import t as student
 from footage import dub_options
 from tables import header, line
 from unisync.bench.footage import look, pairs
-from unisync.dubbing import dub_film, fit
+from unisync.dubbing import dub_film
 from unisync.media import probe, read_sound
 from unisync.metrics.base import Value
 from unisync.metrics.landmarks import IdentityShape
 from unisync.metrics.pixels import Sharpness
 from unisync.options import DubOptions
+from unisync.production import fit
 from unisync.types import Progress, Window
 
 COLOURS = ("red", "green", "blue")

@@ -13,7 +13,7 @@ import soundfile
 from faces import frames, lay
 from films import make_film, steady, uneven
 from tiny import tiny_weights
-from unisync.dubbing import dub_film, dub_frames, fit, presence, skipped
+from unisync.dubbing import dub_film, dub_frames
 from unisync.errors import Cancelled, FaceError, WeightsError
 from unisync.media import EncodeOptions, Speech, drawn, probe, read_frames, read_sound, write_film
 from unisync.methods.omnisync import Omnisync
@@ -21,6 +21,7 @@ from unisync.methods.unisync import Unisync
 from unisync.metrics.base import NOTHING_SEEN
 from unisync.metrics.pixels import OutsideMask
 from unisync.options import DubOptions
+from unisync.production import fit, presence, skipped
 from unisync.scanning import save_plan, scan_film
 from unisync.types import Frame, Plan, Progress, Shot, Sound, Track
 
@@ -54,6 +55,10 @@ def options(weights: str, **changes: object) -> DubOptions:
     return DubOptions.from_dict({"weights": weights, "steps": 2, "threads": 1, **changes})
 
 
+def everyone(plan: Plan, speech: Path) -> dict[str, Sound]:
+    return {track.name: read_sound(speech) for track in plan.tracks}
+
+
 def test_outside_the_masks_everything_is_as_decoded(film: Path, speech: Path, weights: str, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     source, given = probe(film), options(weights, face="all", codec="ffv1")
@@ -69,7 +74,7 @@ def test_outside_the_masks_everything_is_as_decoded(film: Path, speech: Path, we
             masks.append(mask)
             yield frame
 
-    stream = noted(dub_frames(source, plan, plan.tracks, read_sound(speech), Unisync(given)))
+    stream = noted(dub_frames(source, plan, everyone(plan, speech), Unisync(given)))
     write_film(stream, out, source, Speech(speech), EncodeOptions("ffv1"))
     assert len(masks) == NUM and all(0.01 < mask.mean() < 0.3 for mask in masks)
     for mask, was, now in zip(masks, read_frames(source), read_frames(probe(out)), strict=True):
@@ -83,7 +88,7 @@ def test_where_a_film_changes_is_as_asked(
 ) -> None:
     source, given = probe(film), options(weights, composite=composite, method="omnisync")
     plan, changed = scan_film(source), OutsideMask()
-    painted = dub_frames(source, plan, plan.tracks, read_sound(speech), Omnisync(given), changed)
+    painted = dub_frames(source, plan, everyone(plan, speech), Omnisync(given), changed)
     masks = [edit.mask for frame in painted for edit in frame.edits]
     assert len(masks) == 2 * NUM
     partly = np.mean([((mask > 0.05) & (mask < 0.95)).sum() / (mask > 0).sum() for mask in masks])

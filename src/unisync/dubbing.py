@@ -3,127 +3,139 @@
 from __future__ import annotations
 
 import heapq
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
-from unisync.errors import OptionError
 from unisync.face.align import canvas_matrices, crop_frame, enlarged, finer, transform
 from unisync.face.paste import beyond, paste
 from unisync.mask import canvas_mask, lips_mask, mouth_mask
-from unisync.media.encode import EncodeOptions, check_out
-from unisync.media.film import Film, cut, extend
+from unisync.media.film import Film
+from unisync.media.mix import write_mix
 from unisync.media.prefetch import prefetch
-from unisync.media.probe import probe
 from unisync.media.reader import read_frames
-from unisync.media.sound import Speech, read_sound
+from unisync.media.sound import Speech
 from unisync.media.writer import write_film
-from unisync.methods.base import Method
+from unisync.methods.base import Keep, Method, anew
 from unisync.methods.windows import Canvas, stitch, windows
 from unisync.metrics.base import Value
 from unisync.metrics.pixels import OutsideMask
 from unisync.mouth import choose_mouths, choose_reference, lip_parameters
 from unisync.options import DubOptions
-from unisync.registry import load
-from unisync.scanning import choose, load_plan, scan_film
+from unisync.production import Production, facts_of, presence, settle, skipped
 from unisync.types import Floats, Frame, Mouths, OnProgress, Patch, Plan, Progress, Reference, Report, Sound, Track
 
-SAME_LENGTH_SECONDS = 0.1
-"""Films and speeches that differ by less than this count as equally long."""
-SURE = 0.5
-APPEAR_FRAMES = 3
-"""Frames over which a patch comes and goes where its face is hidden for a while."""
 PROGRESS_FRAMES = 5
 HARD = 0.5
 """Where a mask that does not fade ends."""
 AHEAD = 8
 """Patches that are painted while earlier ones are pasted and encoded."""
 
+Keeper = Callable[[str], Keep]
+"""What returns a track's Keep, by its name."""
 
-def dub_film(film: Path, speech: Path, out: Path, options: DubOptions, on_progress: OnProgress | None = None) -> Report:
+
+def dub_film(
+    film: Path,
+    speech: Path | None,
+    out: Path,
+    options: DubOptions,
+    on_progress: OnProgress | None = None,
+    speeches: Mapping[str, Path] | None = None,
+) -> Report:
     """Write `out`: `film` with the chosen faces speaking `speech`, and the speech as its sound.
 
+    speeches: faces, named as `--face` does, that say something of their own; the sound is then the sum of all speeches.
     Raises UnisyncError before any work where the input cannot be used; a run that fails or is killed leaves no `out`.
     """
     begun = time.monotonic()
-    encode = EncodeOptions(options.codec, options.crf, options.preset)
-    source = probe(film)
-    check_out(out, source, speech, encode)
-    sound = read_sound(speech)
-    source, sound, track, warnings = fit(source, sound, speech, options)
-    method: Method = load("method", options.method)(options)
-    plan = _plan(source, options, on_progress)
-    chosen = choose(plan, "box1" if options.box else options.face)
-    changed = OutsideMask()
-    frames = dub_frames(source, plan, chosen, sound, method, changed)
-    write_film(_told(frames, len(source), on_progress), out, source, track, encode)
-    spent = time.monotonic() - begun
+    production = settle(film, speech, out, options, on_progress, speeches)
+    return produce(production, on_progress, begun=begun)
+
+
+def produce(
+    production: Production,
+    on_progress: OnProgress | None = None,
+    keeper: Keeper | None = None,
+    begun: float | None = None,
+) -> Report:
+    """Paint what was settled, write OUT and return the report.
+
+    keeper: keeps painted windows, so that a run that is stopped can go on.  begun: time.monotonic() of the work's begin.
+    """
+    begun = time.monotonic() if begun is None else begun
+    made, changed = production, OutsideMask()
+    source, chosen = made.source, made.chosen
+    cast = {name: sound for name, (sound, _) in made.cast.items()}
+    with _soundtrack(made) as (speech, quieter):
+        frames = dub_frames(source, made.plan, cast, made.method, changed, keeper)
+        write_film(_told(frames, len(source), on_progress), made.out, source, speech, made.encode)
+    spent, several = time.monotonic() - begun, len(made.files) > 1
+    tracks = [facts_of(made.plan, t) | ({"speech": str(made.cast[t.name][1])} if several else {}) for t in chosen]
+    facts = {"method": made.options.method, "seed": made.options.seed, **made.method.spec.facts}
     return Report(
-        film=str(film),
-        speech=str(speech),
-        out=str(out),
+        film=str(source.path),
+        speech=", ".join(map(str, made.files)),
+        out=str(made.out),
         frames=len(source),
         seconds=float(source.duration),
         faces=len(chosen),
-        tracks=[_facts(plan, t) for t in chosen],
-        skipped=skipped(plan, chosen),
+        tracks=tracks,
+        skipped=skipped(made.plan, chosen),
         seconds_per_second=spent / max(float(source.duration), 1e-6),
-        warnings=warnings,
-        facts={"method": options.method, "seed": options.seed, **method.spec.facts, **_beyond(changed, method)},
+        warnings=[*made.warnings, *quieter],
+        facts={**facts, **_beyond(changed, made.method)},
     )
 
 
-def fit(film: Film, sound: Sound, path: Path, options: DubOptions) -> tuple[Film, Sound, Speech, list[str]]:
-    """Make film and speech equally long by the policies; return both, the sound to write, and warnings.
+def paint_shot(production: Production, shot: int, keeper: Keeper) -> None:
+    """Paint the chosen faces of one shot, for what `keeper` makes of it; no film is written."""
+    for track in production.plan.shots[shot].tracks:
+        if track.name in production.cast:
+            sound, keep = production.cast[track.name][0], keeper(track.name)
+            for _ in perform(production.source, production.plan, track, sound, production.method, keep):
+                pass
 
-    when_longer rules a speech longer than the film, when_shorter a shorter one.
-    """
-    warnings: list[str] = []
-    spoken = Fraction(len(sound.samples), sound.rate)
-    if film.still:
-        wanted = Fraction(options.seconds).limit_denominator(10**6) if options.seconds else spoken
-        film = extend(film, wanted, "hold")
-    track = Speech(path)
-    seconds = float(film.duration)
-    if sound.seconds > seconds + SAME_LENGTH_SECONDS:
-        if options.when_longer == "cut":
-            warnings.append(
-                f"the speech is {sound.seconds - seconds:.2f} s longer than the film and is cut; "
-                "--when-longer loop, bounce or hold lets the film go on"
-            )
-        else:
-            film = extend(film, spoken, options.when_longer)
-    elif sound.seconds < seconds - SAME_LENGTH_SECONDS:
-        if options.when_shorter == "cut":
-            film = cut(film, spoken)
-        elif options.when_shorter == "loop":
-            repeats = int(np.ceil(seconds / max(sound.seconds, 1e-3)))
-            sound = Sound(np.tile(sound.samples, repeats), sound.rate)
-            track = replace(track, repeats=True)
-    return film, sound.cut(0, float(film.duration)), track, warnings
+
+@contextmanager
+def _soundtrack(production: Production) -> Iterator[tuple[Speech, list[str]]]:
+    """Lend the sound to write, and warnings: the speech as it is, or the sum of several."""
+    if len(production.files) == 1:
+        yield production.speech, []
+        return
+    with tempfile.TemporaryDirectory(prefix="unisync-") as folder:
+        # what Matroska takes as it is; the others take WAV so, or encode it
+        mix = Path(folder) / ("mix.flac" if production.out.suffix.lower() == ".mkv" else "mix.wav")
+        gain = write_mix(production.files, mix)
+        quieter = [f"the sum of the speeches would clip and is {-20 * np.log10(gain):.1f} dB quieter"] * (gain < 1)
+        yield replace(production.speech, path=mix), quieter
 
 
 def dub_frames(
     film: Film,
     plan: Plan,
-    chosen: Sequence[Track],
-    sound: Sound,
+    cast: Mapping[str, Sound],
     method: Method,
     changed: OutsideMask | None = None,
+    keeper: Keeper | None = None,
 ) -> Iterator[Frame]:
-    """Yield every frame of the film once, in order, on its own clock, the chosen faces repainted.
+    """Yield every frame of the film once, in order, on its own clock, the faces of the cast repainted.
 
+    cast: what each track says that is painted.
     changed: is given what a method without composite changes beyond the mouth, in the film's own pixels.
     One reader per face runs ahead and keeps crops only; a trailing one reads the frame being finished.
     """
-    names = {track.name for track in chosen}
-    acts = ([perform(film, plan, t, sound, method) for t in shot.tracks if t.name in names] for shot in plan.shots)
-    painted = (patch for act in acts for patch in heapq.merge(*act, key=lambda patch: patch.frame))
+
+    def act(track: Track) -> Iterator[Patch]:
+        return perform(film, plan, track, cast[track.name], method, anew if keeper is None else keeper(track.name))
+
+    acts = ([act(track) for track in shot.tracks if track.name in cast] for shot in plan.shots)
+    painted = (patch for faces in acts for patch in heapq.merge(*faces, key=lambda patch: patch.frame))
     patches = prefetch(painted, AHEAD)
     patch = next(patches, None)
     for frame in prefetch(read_frames(film)):
@@ -136,7 +148,7 @@ def dub_frames(
     assert patch is None, "a patch outlived its film: the plan is out of order"
 
 
-def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method) -> Iterator[Patch]:
+def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method, keep: Keep = anew) -> Iterator[Patch]:
     """Yield one face's patches in frame order; frames where the face is hidden have none."""
     size = method.spec.canvas
     seconds = [float(moment) for moment in plan.seconds[track.start : track.stop]]
@@ -151,18 +163,18 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method) 
         for i, frame in enumerate(read_frames(film, track.start, track.stop)):
             yield Canvas(track.start + i, crop_frame(frame, matrices[i], size), seconds[i], points[i])
 
-    performer = method.begin(track)
+    performer = method.begin(track, keep)
     mouths = lend_mouths(film, track, points, (matrices, size)) if method.spec.lends else None
     cuts = windows(prefetch(canvases(), method.spec.length), method.spec, sound, reference, mouths)
     for index, pixels in stitch(performer.render(cuts), method.spec.overlap, track.stop):
         i = index - track.start
         if seen[i] > 0:
-            keep, mouth = 1 - lips_mask(points[i], size), mouth_mask(points[i], size)
+            texture, mouth = 1 - lips_mask(points[i], size), mouth_mask(points[i], size)
             if method.spec.composite == "none":
-                yield Patch(index, pixels, canvas_mask(size) * seen[i], matrices[i], keep, mouth)
+                yield Patch(index, pixels, canvas_mask(size) * seen[i], matrices[i], texture, mouth)
             else:
                 mask = mouth if method.spec.composite == "gaussian" else (mouth > HARD).astype(np.float32)
-                yield Patch(index, pixels, mask * seen[i], matrices[i], keep)
+                yield Patch(index, pixels, mask * seen[i], matrices[i], texture)
 
 
 def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, int]) -> Mouths:
@@ -183,33 +195,6 @@ def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, i
     return Mouths(pixels, points[at], lip_parameters(points, size)[at], fine if times > 1 else None)
 
 
-def presence(score: Floats) -> Floats:
-    """Return float32 (T,) in [0, 1]: 0 where the face is not seen, rising to 1 over a few frames from there."""
-    if (score >= SURE).all():
-        return np.ones(len(score), np.float32)
-    away = np.asarray(distance_transform_edt(score >= SURE), np.float32)
-    return np.minimum(away / APPEAR_FRAMES, 1)
-
-
-def skipped(plan: Plan, chosen: Sequence[Track]) -> list[tuple[int, int]]:
-    """Return the [start, stop) ranges of frames that no chosen face is seen in: they leave as they came."""
-    painted = np.zeros(len(plan.seconds) + 2, bool)
-    for track in chosen:
-        painted[track.start + 1 : track.stop + 1] |= presence(track.score) > 0
-    painted[[0, -1]] = True
-    edges = np.flatnonzero(np.diff(painted.astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
-def _plan(film: Film, options: DubOptions, on_progress: OnProgress | None) -> Plan:
-    if options.plan is None:
-        return scan_film(film, on_progress, box=options.box)
-    plan = load_plan(options.plan)
-    if (plan.width, plan.height) != (film.width, film.height) or plan.seconds != film.seconds:
-        raise OptionError(f"{options.plan} is the plan of another film than {film.path}; scan it again")
-    return plan
-
-
 def _told(frames: Iterator[Frame], total: int, on_progress: OnProgress | None) -> Iterator[Frame]:
     for done, frame in enumerate(frames, 1):
         yield frame
@@ -222,15 +207,3 @@ def _beyond(changed: OutsideMask, method: Method) -> dict[str, Value]:
     return (
         {"beyond_mouth": changed.psnr(), "beyond_mouth_worst": changed.worst} if method.spec.composite == "none" else {}
     )
-
-
-def _facts(plan: Plan, track: Track) -> dict[str, object]:
-    size = np.median(track.boxes[:, 2:] - track.boxes[:, :2], axis=0).max()
-    return {
-        "name": track.name,
-        "start": float(plan.seconds[track.start]),
-        "stop": float(plan.seconds[track.stop - 1]),
-        "frames": len(track),
-        "hidden": int((track.score < SURE).sum()),
-        "pixels": round(float(size)),
-    }

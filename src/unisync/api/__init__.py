@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
-from unisync.api.films import contact_sheet, demo, dub, load_plan, rows, save_plan, scan
+from unisync.api.films import contact_sheet, demo, dub, load_plan, outline, rows, save_plan, scan
 from unisync.api.machine import check_models, doctor, list_models, model_rows, models_folder, recognise
 from unisync.api.training import prepare, train
 
@@ -22,6 +22,7 @@ __all__ = [
     "load_plan",
     "model_rows",
     "models_folder",
+    "outline",
     "prepare",
     "recognise",
     "rows",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,23 +26,44 @@ def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: O
 
 def dub(
     film: Path | str,
-    speech: Path | str,
+    speech: Path | str | None,
     out: Path | str,
     *,
+    speeches: Mapping[str, Path | str] | None = None,
     options: DubOptions | None = None,
     on_progress: OnProgress | None = None,
 ) -> Report:
-    """Write `out`: the film with the chosen faces speaking the speech. Raises UnisyncError and then leaves no `out`."""
+    """Write `out`: the film with the chosen faces speaking the speech. Raises UnisyncError and then leaves no `out`.
+
+    speeches: faces, named as the option `face` does, that speak a file of their own, beside `speech` or instead of it.
+    """
     from unisync.dubbing import dub_film
 
     options = options or DubOptions()
     _check_report(options)
     with _heard() as warnings:
-        report = dub_film(Path(film), Path(speech), Path(out), options, on_progress)
+        report = dub_film(Path(film), _path(speech), Path(out), options, on_progress, _paths(speeches))
     report = replace(report, warnings=[*report.warnings, *warnings])
     if options.report is not None:
         Path(options.report).write_text(report.to_json(), "utf-8")
     return report
+
+
+def outline(
+    film: Path | str,
+    speech: Path | str | None,
+    out: Path | str,
+    *,
+    speeches: Mapping[str, Path | str] | None = None,
+    options: DubOptions | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Return what `dub` would do, as plain numbers and words; nothing is painted or written. Raises UnisyncError."""
+    from unisync import production
+
+    options = options or DubOptions()
+    settled = production.settle(Path(film), _path(speech), Path(out), options, on_progress, _paths(speeches))
+    return production.outline(settled)
 
 
 def demo(
@@ -100,6 +122,14 @@ def rows(plan: Plan) -> list[dict[str, str]]:
             }
         )
     return table
+
+
+def _path(path: Path | str | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _paths(paths: Mapping[str, Path | str] | None) -> dict[str, Path]:
+    return {name: Path(path) for name, path in (paths or {}).items()}
 
 
 def _check_report(options: DubOptions) -> None:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from unisync import __version__
+from unisync.errors import OptionError
 from unisync.options import DubOptions, PrepareOptions, ScanOptions, TrainOptions, hints
 
 Chosen = TypeVar("Chosen", DubOptions, PrepareOptions)
@@ -27,7 +28,17 @@ app = typer.Typer(
 )
 
 Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film or a picture.", show_default=False)]
-Speech = Annotated[Path, typer.Argument(metavar="SPEECH", help="Any file with sound, a film too.", show_default=False)]
+Spoken = Annotated[
+    Path | None,
+    typer.Argument(metavar="SPEECH", help="Any file with sound, a film too; or --speak.", show_default=False),
+]
+Speak = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE",
+        help="A face, named as for --face, that speaks FILE instead; may be given often. All speeches sound together.",
+    ),
+]
 Config = Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Read options from a file; flags go before it.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show where an error comes from.")]
 
@@ -76,6 +87,19 @@ def flags(
         return run
 
     return decorate
+
+
+def speeches(speak: list[str] | None) -> dict[str, Path]:
+    """Return which face speaks which file. Raises OptionError."""
+    given: dict[str, Path] = {}
+    for text in speak or []:
+        name, _, path = (part.strip() for part in text.partition("="))
+        if not name or not path:
+            raise OptionError(f"--speak {text}: expected NAME=FILE, a face and what it speaks")
+        if name in given:
+            raise OptionError(f"--speak {text}: {name} is to speak {given[name]} already; name every face once")
+        given[name] = Path(path)
+    return given
 
 
 def chosen(options: type[Chosen], config: Path | None, values: dict[str, Any]) -> Chosen:

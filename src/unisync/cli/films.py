@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unisync.cli.app import Config, Film, Speech, Verbose, app, chosen, flags
+from unisync.cli.app import Config, Film, Speak, Spoken, Verbose, app, chosen, flags, speeches
 from unisync.cli.terminal import bars, table, told
 from unisync.options import DubOptions, ScanOptions
 
@@ -20,20 +21,29 @@ if TYPE_CHECKING:
 @flags(DubOptions)
 def dub(
     film: Film,
-    speech: Speech,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The film to write.", show_default=False)],
     values: dict[str, Any],
+    speech: Spoken = None,
+    speak: Speak = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Paint nothing; say as JSON what would be done.")] = False,
     config: Config = None,
     verbose: Verbose = False,
 ) -> None:
     """Dub FILM with SPEECH into OUT."""
     with told(verbose):
         options = chosen(DubOptions, config, values)
+        own = speeches(speak)
         from unisync import api
 
         with bars() as on_progress:
-            report = api.dub(film, speech, out, options=options, on_progress=on_progress)
-        _say(report)
+            if dry_run:
+                found = api.outline(film, speech, out, speeches=own, options=options, on_progress=on_progress)
+            else:
+                report = api.dub(film, speech, out, speeches=own, options=options, on_progress=on_progress)
+        if dry_run:
+            print(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            _say(report)
 
 
 @app.command()

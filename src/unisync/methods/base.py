@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +31,17 @@ class Spec:
             raise ValueError(f"overlap {self.overlap} must be in [0, {self.length})")
 
 
+Paint = Callable[[Window], Pixels]
+"""What repaints one window's canvases, uint8 (T, S, S, 3)."""
+Keep = Callable[[Window, Paint], Pixels]
+"""What returns a window's painted canvases: painted now, or kept since a run that was stopped. Called from any thread."""
+
+
+def anew(window: Window, paint: Paint) -> Pixels:
+    """Keep nothing: paint the window."""
+    return paint(window)
+
+
 class Performer(Protocol):
     """One track's painter; what must be remembered between windows lives here."""
 
@@ -47,5 +58,5 @@ class Method(Protocol):
     @property
     def spec(self) -> Spec: ...
 
-    def begin(self, track: Track) -> Performer:
-        """Return the performer of one track."""
+    def begin(self, track: Track, keep: Keep = anew) -> Performer:
+        """Return the performer of one track; all of its long work goes through `keep`, the same work for the same window."""

@@ -19,7 +19,7 @@ from unisync.audio.encoder import SpeechFeatures, encode_speech
 from unisync.backbones.base import Backbone
 from unisync.mask import LIPS, mouth_mask
 from unisync.methods.abreast import abreast
-from unisync.methods.base import Performer, Spec
+from unisync.methods.base import Keep, Performer, Spec, anew
 from unisync.methods.detail import LipsDetail
 from unisync.methods.lending import Lender, Lent
 from unisync.methods.pose import draw_pose
@@ -73,8 +73,8 @@ class Editor:
         self.spec = Spec(geometry.canvas, geometry.length, OVERLAP, lends, self.manner.composite, facts)
         self._heard: dict[int, tuple[Sound, SpeechFeatures]] = {}
 
-    def begin(self, track: Track) -> Performer:
-        return EditPerformer(self, track.name)
+    def begin(self, track: Track, keep: Keep = anew) -> Performer:
+        return EditPerformer(self, track.name, keep)
 
     def listen(self, sound: Sound) -> SpeechFeatures:
         """Return the speech's features; encoded once, however many tracks speak it."""
@@ -95,8 +95,8 @@ class Scene:
 class EditPerformer:
     """One track. The noise depends on the seed, the track and the frame alone, so overlapping windows agree."""
 
-    def __init__(self, method: Editor, name: str) -> None:
-        self.method, self.manner = method, method.manner
+    def __init__(self, method: Editor, name: str, keep: Keep = anew) -> None:
+        self.method, self.manner, self.keep = method, method.manner, keep
         self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
         self.detail = LipsDetail(method.options.detail)
         self.lender: Lender | None = None
@@ -115,11 +115,11 @@ class EditPerformer:
             yield scene.window.start, made
 
     def _abreast(self, scenes: Iterable[Scene]) -> Iterator[tuple[Scene, Pixels]]:
-        return abreast(lambda scene: self.paint(scene.given), scenes, self.method.backbone.device)
+        return abreast(lambda scene: self.keep(scene.given, self.paint), scenes, self.method.backbone.device)
 
     def _in_turn(self, scenes: Iterable[Scene]) -> Iterator[tuple[Scene, Pixels]]:
         for scene in scenes:
-            painted = self.paint(scene.given)
+            painted = self.keep(scene.given, self.paint)
             self._last = scene.given.start, painted
             yield scene, painted
 

@@ -44,6 +44,11 @@ def windows(
         yield window_of(list(held), sound, reference, mouths)
 
 
+def num_windows(frames: int, spec: Spec) -> int:
+    """Return how many windows a track of so many frames is cut into."""
+    return 1 + max(0, -(-(frames - spec.length) // (spec.length - spec.overlap)))
+
+
 def window_of(
     canvases: Sequence[Canvas], sound: Sound, reference: Reference | None = None, mouths: Mouths | None = None
 ) -> Window:
