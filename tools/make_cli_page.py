@@ -13,6 +13,8 @@ COMMANDS = (
     "dub",
     "scan",
     "prepare",
+    "jobs",
+    *(f"jobs {verb}" for verb in ("add", "run", "list", "show", "cancel", "retry", "remix", "delete")),
     "train",
     "demo",
     "doctor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -100,6 +101,24 @@ def paint_shot(production: Production, shot: int, keeper: Keeper) -> None:
             sound, keep = production.cast[track.name][0], keeper(track.name)
             for _ in perform(production.source, production.plan, track, sound, production.method, keep):
                 pass
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collect what the floors below log as warnings."""
+    warnings: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (message := record.getMessage()) not in warnings:
+                warnings.append(message)
+
+    log, ear = logging.getLogger("unisync"), Ear(logging.WARNING)
+    log.addHandler(ear)
+    try:
+        yield warnings
+    finally:
+        log.removeHandler(ear)
 
 
 @contextmanager

@@ -21,5 +21,9 @@ class OptionError(UnisyncError):
     """An option that is unknown, out of range or contradicts another."""
 
 
+class JobError(UnisyncError):
+    """A job that is not there, damaged, or not in a state for what is asked."""
+
+
 class Cancelled(UnisyncError):  # noqa: N818 - it reports a wish, not a fault
     """Raised by a progress callable to stop cleanly; nothing half-written stays behind."""

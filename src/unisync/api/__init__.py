@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unisync.api import jobs
 from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
 from unisync.api.films import contact_sheet, demo, dub, load_plan, outline, rows, save_plan, scan
 from unisync.api.machine import check_models, doctor, list_models, model_rows, models_folder, recognise
@@ -18,6 +19,7 @@ __all__ = [
     "dub",
     "evaluate",
     "import_suite",
+    "jobs",
     "list_models",
     "load_plan",
     "model_rows",

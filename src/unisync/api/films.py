@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +35,11 @@ def dub(
 
     speeches: faces, named as the option `face` does, that speak a file of their own, beside `speech` or instead of it.
     """
-    from unisync.dubbing import dub_film
+    from unisync.dubbing import dub_film, heard
 
     options = options or DubOptions()
     _check_report(options)
-    with _heard() as warnings:
+    with heard() as warnings:
         report = dub_film(Path(film), _path(speech), Path(out), options, on_progress, _paths(speeches))
     report = replace(report, warnings=[*report.warnings, *warnings])
     if options.report is not None:
@@ -139,21 +137,3 @@ def _check_report(options: DubOptions) -> None:
     path = Path(options.report)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise OptionError(f"{path}: the report cannot be written there; name a file in a folder that exists")
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Collect what the floors below log as warnings."""
-    warnings: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if (message := record.getMessage()) not in warnings:
-                warnings.append(message)
-
-    log, ear = logging.getLogger("unisync"), Ear(logging.WARNING)
-    log.addHandler(ear)
-    try:
-        yield warnings
-    finally:
-        log.removeHandler(ear)

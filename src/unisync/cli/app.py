@@ -116,8 +116,8 @@ class _Verbs(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def group(name: str, text: str) -> typer.Typer:
-    """Add a command that has verbs of its own."""
-    made = typer.Typer(cls=_Verbs, no_args_is_help=True, help=text)
+def group(name: str, text: str, *, runs: bool = True) -> typer.Typer:
+    """Add a command that has verbs of its own. runs: `run` is its main one, and may be left out."""
+    made = typer.Typer(cls=_Verbs if runs else TyperGroup, no_args_is_help=True, help=text)
     app.add_typer(made, name=name)
     return made
