@@ -16,6 +16,7 @@ import numpy as np
 from unisync.face.align import canvas_matrices, crop_frame, enlarged, finer, transform
 from unisync.face.paste import beyond, paste
 from unisync.mask import canvas_mask, lips_mask, mouth_mask
+from unisync.media.encode import container_of
 from unisync.media.film import Film
 from unisync.media.mix import write_mix
 from unisync.media.prefetch import prefetch
@@ -75,10 +76,11 @@ def produce(
     cast = {name: sound for name, (sound, _) in made.cast.items()}
     with _soundtrack(made) as (speech, quieter):
         frames = dub_frames(source, made.plan, cast, made.method, changed, keeper)
-        write_film(_told(frames, len(source), on_progress), made.out, source, speech, made.encode)
+        write_film(_told(frames, len(source), on_progress), made.out, source, speech, made.encode, made.origin)
     spent, several = time.monotonic() - begun, len(made.files) > 1
     tracks = [facts_of(made.plan, t) | ({"speech": str(made.cast[t.name][1])} if several else {}) for t in chosen]
-    facts = {"method": made.options.method, "seed": made.options.seed, **made.method.spec.facts}
+    kept = made.origin.kept(container_of(made.out)) if made.origin else "none: --no-provenance"
+    facts = {"method": made.options.method, "seed": made.options.seed, "provenance": kept, **made.method.spec.facts}
     return Report(
         film=str(source.path),
         speech=", ".join(map(str, made.files)),

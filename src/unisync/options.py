@@ -174,6 +174,13 @@ class DubOptions(_Options):
     crf: int | None = _option(None, "Quality of the picture: lower is better and larger.")
     preset: str | None = _option(None, "Speed of the encoder, ultrafast … medium … veryslow.")
     report: str | None = _option(None, "Write what was done to this JSON file.")
+    provenance: bool = _option(
+        True, "Let the film say that its lips were changed: a plain tag, and C2PA by a certificate."
+    )
+    c2pa_cert: str | None = _option(
+        None, "Certificate (PEM, its authorities after it) to sign a C2PA manifest with; else UNISYNC_C2PA_CERT."
+    )
+    c2pa_key: str | None = _option(None, "The certificate's private key (PEM); else UNISYNC_C2PA_KEY.")
     device: Device = _option("auto", "Where the method runs.")
     threads: int = _option(0, "Threads of the method; 0 is as many as there are cores.")
 
@@ -188,6 +195,8 @@ class DubOptions(_Options):
                 raise OptionError("face and box both say which face: give only one of them")
             if self.plan is not None:
                 raise OptionError("box and plan both say where the faces are: give only one of them")
+        if not self.provenance and (self.c2pa_cert or self.c2pa_key):
+            raise OptionError("no-provenance leaves out what a certificate is to sign: give only one of them")
         if self.steps is not None:
             _within("steps", self.steps, 0, 1000)
         _within("strength", self.strength, 0, 10)

@@ -15,6 +15,7 @@ from unisync.errors import OptionError
 from unisync.media.encode import EncodeOptions, check_out
 from unisync.media.film import Film, cut, extend
 from unisync.media.probe import probe
+from unisync.media.provenance import Origin, find_signer
 from unisync.media.sound import Speech, read_sound
 from unisync.methods.base import Method
 from unisync.methods.windows import num_windows
@@ -36,6 +37,7 @@ class Production:
 
     source: the film, as long as it will be.  cast: what each chosen track says, and from which file.
     speech: how the sound is written, whose path is another one where it is the sum of several `files`.
+    origin: what the film is to say of its making.
     """
 
     source: Film
@@ -47,6 +49,7 @@ class Production:
     speech: Speech
     method: Method
     warnings: list[str]
+    origin: Origin | None
 
     @property
     def chosen(self) -> list[Track]:
@@ -75,6 +78,7 @@ def settle(
     source = probe(film)
     for path in files:
         check_out(out, source, path, encode)
+    signer = find_signer(options.c2pa_cert, options.c2pa_key) if options.provenance else None
     sounds = [read_sound(path) for path in files]
     longest = max(len(sound.samples) for sound in sounds) / sounds[0].rate
     fitted = [fit(source, sound.cut(0, longest), files[0], options) for sound in sounds]
@@ -83,7 +87,8 @@ def settle(
     plan = _plan(source, options, on_progress)
     said = dict(zip(files, (each[1] for each in fitted), strict=True))
     cast = {name: (said[path], path) for name, path in cast_faces(plan, options, speech, speeches).items()}
-    return Production(source, out, options, plan, cast, files, track, method, warnings)
+    origin = Origin(options.method, method.spec.paints, signer) if options.provenance else None
+    return Production(source, out, options, plan, cast, files, track, method, warnings, origin)
 
 
 def cast_faces(plan: Plan, options: DubOptions, speech: Path | None, speeches: Mapping[str, Path]) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unisync.api import jobs
 from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
-from unisync.api.films import contact_sheet, demo, dub, load_plan, outline, rows, save_plan, scan
+from unisync.api.films import contact_sheet, demo, dub, inspect, load_plan, outline, rows, save_plan, scan
 from unisync.api.machine import check_models, doctor, list_models, model_rows, models_folder, recognise
 from unisync.api.training import prepare, train
 
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate",
     "import_suite",
     "jobs",
+    "inspect",
     "list_models",
     "load_plan",
     "model_rows",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unisync.errors import OptionError
 from unisync.options import DubOptions, ScanOptions
 from unisync.types import OnProgress, Plan, Report
+
+if TYPE_CHECKING:
+    from unisync.media.inspect import Inspected
 
 
 def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: OnProgress | None = None) -> Plan:
@@ -62,6 +65,13 @@ def outline(
     options = options or DubOptions()
     settled = production.settle(Path(film), _path(speech), Path(out), options, on_progress, _paths(speeches))
     return production.outline(settled)
+
+
+def inspect(path: Path | str, *, trust: Path | str | None = None) -> Inspected:
+    """Read what a film says of its making. trust: authorities (PEM) that must vouch for its signer. Raises UnisyncError."""
+    from unisync.media.inspect import inspect
+
+    return inspect(Path(path), None if trust is None else Path(trust))
 
 
 def demo(

@@ -16,6 +16,9 @@ from unisync.options import DubOptions, ScanOptions
 if TYPE_CHECKING:
     from unisync.types import Report
 
+INSPECTED = {"present": 3, "damaged": 4, "absent": 5}
+"""Exit codes of inspect; 0 is verified, 2 a file that cannot be read."""
+
 
 @app.command()
 @flags(DubOptions)
@@ -95,6 +98,28 @@ def demo(
             made = api.demo(folder, seconds=seconds, options=options, on_progress=on_progress)
         print(f"before: {made.film}\nafter:  {made.out}")
         _say(made)
+
+
+@app.command()
+def inspect(
+    film: Annotated[Path, typer.Argument(metavar="FILE", help="A film, picture or sound.", show_default=False)],
+    trust: Annotated[
+        Path | None, typer.Option(metavar="FILE.pem", help="Authorities, one of which must vouch for the signer.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what FILE tells of its making. Leaves with 0: verified; 3: present, unproved; 4: damaged; 5: absent."""
+    with told(verbose):
+        from unisync import api
+
+        found = api.inspect(film, trust=trust)
+        if as_json:
+            print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        else:
+            print("\n".join(found.lines))
+    if found.state != "verified":
+        raise typer.Exit(INSPECTED[found.state])
 
 
 def _say(report: Report) -> None:

@@ -19,13 +19,12 @@ from unisync.media.encode import EncodeOptions, Target, check_out, target_of
 from unisync.media.film import Film
 from unisync.media.layout import copy_frame, layout_of
 from unisync.media.picture import AvPicture, from_pixels
+from unisync.media.provenance import HOLD_C2PA, Origin, sign
 from unisync.media.sound import Speech
 from unisync.media.soundtrack import Soundtrack
 from unisync.types import Frame
 
 log = logging.getLogger(__name__)
-
-COMMENT = "The lips in this film were changed by UniSync."
 
 
 def write_film(
@@ -34,11 +33,12 @@ def write_film(
     film: Film,
     speech: Speech | None = None,
     encode: EncodeOptions = EncodeOptions(),  # noqa: B008 - it is frozen
+    origin: Origin | None = None,
 ) -> int:
     """Write the frames and return their number; the film lends its clock, colours, rotation and sound.
 
-    A speech replaces the film's sound. Nothing appears at OUT before it is complete: on any error, and when the
-    process is killed, OUT is as it was.
+    A speech replaces the film's sound. origin: what OUT says of its making. Nothing appears at OUT before it is
+    complete: on any error, and when the process is killed, OUT is as it was.
     Raises MediaError or OptionError; what `frames` raises passes through. `frames` is closed at the end.
     """
     out = Path(out)
@@ -46,11 +46,18 @@ def write_film(
     target = target_of(film, out, encode)
     if speech is None and film.has_sound:
         speech = Speech(film.path)
+    seals = origin is not None and origin.signer is not None
+    if seals and target.container not in HOLD_C2PA:
+        log.warning("%s cannot hold a C2PA manifest: it has the plain tag alone; mp4 and mov hold one.", out.name)
     private = out.absolute().parent / f".unisync-{uuid.uuid4().hex}.part"
+    signed = private.with_suffix(".signed")
     try:
-        num = _write(frames, private, film, speech, target)
+        num = _write(frames, private, film, speech, target, origin)
         if num == 0:
             raise MediaError(f"{out} was not written: there was no frame to write.")
+        if origin is not None and seals and target.container in HOLD_C2PA:
+            sign(private, signed, target.container, film.path, origin)
+            os.replace(signed, private)
         os.replace(private, out)
     except UnisyncError:
         raise
@@ -58,19 +65,23 @@ def write_film(
         raise MediaError(f"{out} could not be written ({error.strerror or error}): is the disk full?") from error
     finally:
         private.unlink(missing_ok=True)
+        signed.unlink(missing_ok=True)
         close = getattr(frames, "close", None)
         if close is not None:
             close()
     return num
 
 
-def _write(frames: Iterable[Frame], private: Path, film: Film, speech: Speech | None, target: Target) -> int:
+def _write(
+    frames: Iterable[Frame], private: Path, film: Film, speech: Speech | None, target: Target, origin: Origin | None
+) -> int:
     options = {"fflags": "+bitexact"}  # Matroska would name the film by a number drawn by lot
     if target.container in ("mp4", "mov"):
         options["movflags"] = "+faststart"
     num, previous = 0, -1
     with av.open(str(private), "w", format=target.container, options=options) as output:
-        output.metadata["comment"] = COMMENT
+        if origin is not None:
+            output.metadata["comment"] = origin.comment
         stream = _stream(output, film, target)
         track = Soundtrack(speech, output, target.container, film.duration) if speech else None
         try:

@@ -17,6 +17,7 @@ class Spec:
     lends: whether windows come with other mouths of the same shot, for which it is read once more.
     composite: where finished canvases change the film: at the mouth, fading or cut off, or on the whole face.
     facts: what the report says of the method, plain numbers and words.
+    paints: whether lips are changed at all; the finished film says so.
     """
 
     canvas: int
@@ -25,6 +26,7 @@ class Spec:
     lends: bool = False
     composite: Composite = "gaussian"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    paints: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.length:

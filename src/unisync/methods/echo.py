@@ -13,7 +13,7 @@ class Echo:
     """Gives every canvas back as it came."""
 
     def __init__(self, options: DubOptions) -> None:
-        self.spec = Spec(canvas=128, length=8, overlap=2)
+        self.spec = Spec(canvas=128, length=8, overlap=2, paints=False)
 
     def begin(self, track: Track, keep: Keep = anew) -> Performer:
         return EchoPerformer(keep)
