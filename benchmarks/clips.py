@@ -43,7 +43,12 @@ SILENT_SECONDS = 25
 BLUR = 0.05
 """How far the baseline's mouth is blurred, in canvas sides."""
 NUMBERS = ("follows", "leak", "silent", "sharpness", "flicker", "shape", "jitter", "sync", "s/s")
-BESIDE = {"silent": "shut_share", "shape": "shape of a blurred mouth", "jitter": "jitter_truth"}
+BESIDE = {
+    "follows": "follows_shifted",
+    "silent": "shut_share",
+    "shape": "shape of a blurred mouth",
+    "jitter": "jitter_truth",
+}
 COLUMNS = ("film", "speech of", "finished", "frames", "outside mask", *NUMBERS)
 look_once = cache(look)
 sound_of = cache(read_sound)

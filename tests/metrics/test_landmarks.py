@@ -40,6 +40,16 @@ def test_a_truth_of_another_rate_is_held_against_by_time(rate: float) -> None:
     assert late.compute()["lip_correlation"] < -0.95
 
 
+@pytest.mark.parametrize("late", [-0.08, 0.0, 0.1])
+def test_a_truth_out_of_sync_is_found_to_be_late(late: float) -> None:
+    metric = LipCorrelation()
+    metric.update(lips_at(wave(75, 2, begin=0.2)), lips_at(wave(75, 2, begin=0.2 - late)))
+    told = metric.compute()
+    assert told["truth_late"] == pytest.approx(late)
+    assert told["lip_correlation_shifted"] > 0.99
+    assert told["lip_correlation"] == pytest.approx(np.cos(2 * np.pi * 2 * late), abs=0.05)
+
+
 def test_moments_the_truth_does_not_cover_do_not_count() -> None:
     metric = LipCorrelation()
     metric.update(lips_at(wave(50, 2)), lips_at(wave(30, 2)))

@@ -23,6 +23,8 @@ from unisync.options import DubOptions
 from unisync.types import Pixels
 
 KIND = "mini"
+STRETCH = 2
+"""Windows are painted so many times as long as those of the training: fewer frames are painted twice, and joins are rarer."""
 
 
 def embedded_weights() -> Path:
@@ -52,7 +54,7 @@ class Mini:
         self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.geometry = Geometry(
             canvas=spec["canvas"],
-            length=spec["length"],
+            length=STRETCH * spec["length"],
             channels=self.vae.config.latent_channels,
             spatial_stride=self.vae.config.stride,
             temporal_stride=1,

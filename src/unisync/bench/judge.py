@@ -89,7 +89,7 @@ class Judge:
         told: dict[str, Value] = {}
         if self.spoken is not None:
             own = follows.compute()
-            told |= {"follows": own[LIPS]} | ({"amplitude": own["amplitude"]} if "amplitude" in own else {})
+            told |= {name.replace(LIPS, "follows"): value for name, value in own.items()}
         if self.protocol != "self":
             told["leak"] = leak.compute()[LIPS]
         return told

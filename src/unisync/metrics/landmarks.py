@@ -13,6 +13,8 @@ from unisync.types import Floats, Window
 
 MIN_FRAMES = 40
 """Fewer frames than this have no correlation worth the name."""
+SHIFTS = np.arange(-6, 7) / 50
+"""Seconds by which lips may come earlier or later than a truth whose own sound is not in sync."""
 STILL = 1e-4
 """Lips whose opening spreads by less than this share of the canvas do not move."""
 
@@ -26,7 +28,8 @@ class LipCorrelation:
     """Pearson's correlation of the lip opening with the truth's, and how far the lips go beside the truth's.
 
     With the speech's own film as truth it tells whether the lips follow the speech; with the dubbed film's source,
-    whether the old lips leak.
+    whether the old lips leak. Films are often some frames out of sync, and speech takes its film's lateness along: so
+    the correlation at the best of SHIFTS stands beside it, and how many seconds the truth's lips come late by it.
     """
 
     name = "lip_correlation"
@@ -37,14 +40,19 @@ class LipCorrelation:
         self._num = 0
         self._mean = np.zeros(2)
         self._spread = np.zeros((2, 2))
+        self._made: dict[float, float] = {}
+        self._truth: dict[float, float] = {}
 
     def update(self, made: Window, truth: Window | None = None) -> None:
         """Take a stretch; the truth may have any frame rate, and counts where it covers the film's moments."""
         if truth is None:
             raise ValueError(f"{self.name} needs a truth to hold the film against")
+        own, true = opening(made), opening(truth)
         shared = (made.seconds >= truth.seconds[0]) & (made.seconds <= truth.seconds[-1])
-        held = np.interp(made.seconds[shared], truth.seconds, opening(truth))
-        self.add(opening(made)[shared], np.asarray(held, np.float32))
+        held = np.interp(made.seconds[shared], truth.seconds, true)
+        self.add(own[shared], np.asarray(held, np.float32))
+        self._made |= zip(made.seconds.tolist(), own.tolist(), strict=True)
+        self._truth |= zip(truth.seconds.tolist(), true.tolist(), strict=True)
 
     def add(self, made: Floats, truth: Floats) -> None:
         """Take openings (T,) themselves."""
@@ -67,7 +75,23 @@ class LipCorrelation:
         return {
             self.name: float(self._spread[0, 1] / self._num / (made * truth)),
             "amplitude": float(made / truth),
+            **self._best(),
         }
+
+    def _best(self) -> dict[str, Value]:
+        """Return the highest correlation over SHIFTS, and the shift."""
+        if len(self._made) < MIN_FRAMES or len(self._truth) < 2:
+            return {}
+        seconds, made = (np.array(column) for column in zip(*sorted(self._made.items()), strict=True))
+        moments, truth = (np.array(column) for column in zip(*sorted(self._truth.items()), strict=True))
+        reach = SHIFTS[-1]
+        inside = (seconds - reach >= moments[0]) & (seconds + reach <= moments[-1])
+        if inside.sum() < MIN_FRAMES or made[inside].std() < STILL:
+            return {}
+        held = [np.interp(seconds[inside] + shift, moments, truth) for shift in SHIFTS]
+        rs = [float(np.corrcoef(made[inside], there)[0, 1]) if there.std() >= STILL else -1.0 for there in held]
+        best = int(np.argmax(rs))
+        return {f"{self.name}_shifted": rs[best], "truth_late": float(SHIFTS[best])}
 
 
 class SilenceShare:
