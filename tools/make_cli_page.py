@@ -15,6 +15,8 @@ COMMANDS = (
     "prepare",
     "jobs",
     *(f"jobs {verb}" for verb in ("add", "run", "list", "show", "cancel", "retry", "remix", "delete")),
+    "batch",
+    "watch",
     "train",
     "demo",
     "doctor",

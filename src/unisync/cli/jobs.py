@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unisync.cli.app import Config, Film, Speak, Spoken, Verbose, chosen, flags, group, speeches
+from unisync.cli.app import Config, Film, Speak, Spoken, Verbose, app, chosen, flags, group, speeches
 from unisync.cli.terminal import BAD_INPUT, bars, table, told
 from unisync.options import DubOptions
 
 if TYPE_CHECKING:
-    from unisync.api.jobs import Job
+    from unisync.api.jobs import Job, Result
 
 jobs = group("jobs", "Dub as jobs: folders that outlive the process at work on them.", runs=False)
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Its id, as `list` shows it.", show_default=False)]
@@ -24,6 +26,8 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="OUT", help="The film to write; else out.mp4 in the job's folder."),
 ]
+Made = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the films go.", show_default=False)]
+AtOnce = Annotated[int, typer.Option("--jobs", metavar="NUMBER", help="Films at work at once.", min=1)]
 JOBS = Path("jobs")
 
 
@@ -150,6 +154,86 @@ def delete(job: Id, folder: Folder = JOBS, verbose: Verbose = False) -> None:
         from unisync import api
 
         api.jobs.delete(folder, job)
+
+
+@app.command()
+@flags(DubOptions)
+def batch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAIRS.csv|GLOB",
+            help="A table with the columns film, speech, out, speak (NAME=FILE; …) and any option by name; or films, "
+            "as 'films/*.mp4'.",
+            show_default=False,
+        ),
+    ],
+    out: Made,
+    values: dict[str, Any],
+    speech: Annotated[
+        Path | None, typer.Option(metavar="SPEECH", help="For films that have none of their own.")
+    ] = None,
+    speak: Speak = None,
+    at_once: AtOnce = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="By a Ray cluster instead: auto finds one, local starts one here."),
+    ] = None,
+    cores: Annotated[int, typer.Option(metavar="NUMBER", help="Of each of Ray's workers.", min=1)] = 1,
+    gpus: Annotated[float, typer.Option(metavar="NUMBER", help="Of each of Ray's workers.", min=0)] = 0,
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Dub many films into a folder; a JSON line says what came of each. What is done already is not done again."""
+    with told(verbose):
+        given = {**(DubOptions.read_toml(config) if config else {}), **values}
+        own = speeches(speak)
+        from unisync import api
+
+        with bars() as on_progress:
+            failed = _lines(
+                api.jobs.batch(
+                    source, out, speech=speech, speeches=own, values=given, at_once=at_once, ray=ray, cores=cores,
+                    gpus=gpus, on_progress=on_progress,
+                )
+            )  # fmt: skip
+    if failed:
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+@flags(DubOptions)
+def watch(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where films and speeches arrive.", show_default=False)
+    ],
+    out: Made,
+    values: dict[str, Any],
+    at_once: AtOnce = 1,
+    settle: Annotated[
+        float, typer.Option(metavar="SECONDS", help="A file that stayed as it is for so long is whole.", min=0)
+    ] = 3.0,
+    once: Annotated[bool, typer.Option("--once", help="Leave when all that is there is done.")] = False,
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Dub each film and speech of the same name that arrive in FOLDER; a JSON line says what came of it."""
+    with told(verbose):
+        options = chosen(DubOptions, config, values)
+        from unisync import api
+
+        failed = _lines(api.jobs.watch(folder, out, options=options, at_once=at_once, seconds=settle, once=once))
+    if failed:
+        raise typer.Exit(BAD_INPUT)
+
+
+def _lines(results: Iterator[Result]) -> int:
+    """Print results as JSON lines; return how many are not done."""
+    failed = 0
+    for result in results:
+        print(json.dumps(asdict(result), ensure_ascii=False), flush=True)
+        failed += result.state != "done"
+    return failed
 
 
 def _say(job: Job) -> None:
