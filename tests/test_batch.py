@@ -39,15 +39,18 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster() -> Iterator[batch.Cluster]:
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    nodes = Cluster()
-    for _ in range(2):
-        nodes.add_node(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False)
-    ray.init(nodes.address, log_to_driver=False, logging_level="ERROR")
-    assert len(ray.nodes()) == 2
-    yield batch.Cluster(cores=1, split_frames=10)
-    ray.shutdown()
-    nodes.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        here = str(Path(__file__).parent)  # its workers import the mortal one from this file
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))))
+        nodes = Cluster()
+        for _ in range(2):
+            nodes.add_node(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False)
+        ray.init(nodes.address, log_to_driver=False, logging_level="ERROR")
+        assert len(ray.nodes()) == 2
+        yield batch.Cluster(cores=1, split_frames=10)
+        ray.shutdown()
+        nodes.shutdown()
 
 
 class Mortal(batch.Worker):
