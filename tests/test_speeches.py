@@ -91,12 +91,14 @@ def test_a_sum_that_would_clip_is_quieter_as_a_whole(tmp_path: Path) -> None:
         ("b", 0.9 * np.sin(2 * np.pi * 440 * times[:4000])),
     ):
         soundfile.write(tmp_path / f"{name}.wav", samples, 16000, "FLOAT")
-    gain = write_mix([tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "mix.wav")
+    gain = write_mix([tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "mix.wav", 9)
     mixed, rate = soundfile.read(tmp_path / "mix.wav")
     assert (rate, len(mixed)) == (16000, 8000)
     assert gain == pytest.approx(1 / 1.8, rel=1e-3)
     assert np.abs(mixed).max() == pytest.approx(1, abs=1e-4)
     assert np.allclose(mixed[4000:], gain * 0.9 * np.sin(2 * np.pi * 440 * times[4000:]), atol=1e-6)
+    gain = write_mix([tmp_path / "b.wav"], tmp_path / "mix.wav", 0.1)
+    assert gain == 1 and len(soundfile.read(tmp_path / "mix.wav")[0]) == 1600
 
 
 def test_a_shorter_speech_ends_in_silence_and_the_longest_rules_the_film(place: Path, tmp_path: Path) -> None:

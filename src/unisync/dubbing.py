@@ -129,10 +129,10 @@ def _soundtrack(production: Production) -> Iterator[tuple[Speech, list[str]]]:
     if len(production.files) == 1:
         yield production.speech, []
         return
-    with tempfile.TemporaryDirectory(prefix="unisync-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".unisync-", dir=production.out.absolute().parent) as folder:
         # what Matroska takes as it is; the others take WAV so, or encode it
         mix = Path(folder) / ("mix.flac" if production.out.suffix.lower() == ".mkv" else "mix.wav")
-        gain = write_mix(production.files, mix)
+        gain = write_mix(production.files, mix, float(production.source.duration))
         quieter = [f"the sum of the speeches would clip and is {-20 * np.log10(gain):.1f} dB quieter"] * (gain < 1)
         yield replace(production.speech, path=mix), quieter
 

@@ -127,7 +127,8 @@ def test_a_job_whose_process_dies_is_started_again_a_few_times(
 
     monkeypatch.setattr("unisync.jobs.pool.start", start)
     job = jobs.create(tmp_path, film, speech)
-    assert [each.state for each in run_all([job])] == ["queued"]
+    [ended] = run_all([job])
+    assert ended.state == "queued" and "died 3 times" in str(ended.error)
     assert begun == [job.id] * 3
 
 

@@ -51,6 +51,7 @@ def test_a_killed_job_goes_on_and_comes_to_the_same_bytes(
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path, cut.id, "2"], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert jobs.read(tmp_path, cut.id).state == "interrupted" and not cut.out.exists()
+    (cut.folder / ".unisync-0.part").touch()  # what a kill may leave behind
     num = len(list((cut.folder / "kept").rglob("*.npz")))
     assert num >= 2
     gone_on = jobs.run(tmp_path, cut.id)
@@ -164,6 +165,9 @@ def test_a_job_has_a_process_of_its_own_with_limits(film: Path, speech: Path, tm
     assert jobs.start(tmp_path, job.id, threads=1).wait() == 0
     assert jobs.read(tmp_path, job.id).state == "done"
     assert f"{job.id}: done" in (job.folder / "log.txt").read_text()
+    small = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo", face="nobody"))
+    assert jobs.start(tmp_path, small.id, memory_bytes=4 << 30).wait() == 2
+    assert "allowed 4294967296 bytes" in str(jobs.read(tmp_path, small.id).error)
     late = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo"))
     assert jobs.start(tmp_path, late.id, seconds=0.01).wait() == 128 + signal.SIGTERM
     ended = jobs.read(tmp_path, late.id)

@@ -7,8 +7,10 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 
 from unisync.jobs.process import start
+from unisync.jobs.run import LOG
 from unisync.jobs.store import Job, read, retry
 
 TRIES = 3
@@ -32,8 +34,10 @@ def run_all(jobs: Sequence[Job], at_once: int = 1) -> Iterator[Job]:
             retry(job.folder.parent, job.id)
         while not over.is_set():
             job = read(job.folder.parent, job.id)
-            if job.state in ("done", "failed", "cancelled") or (job.state != "running" and tries == TRIES):
+            if job.state in ("done", "failed", "cancelled"):
                 break
+            if job.state != "running" and tries == TRIES:
+                return replace(job, error=f"its process died {tries} times; {job.folder / LOG} may say why")
             if job.state == "running":
                 over.wait(LOOK_SECONDS)
                 continue

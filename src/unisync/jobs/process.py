@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -49,8 +50,6 @@ def start(
 
 def limit_memory(num_bytes: int) -> None:
     """Let this process allocate no more than that; what goes beyond raises MemoryError or ends it. Raises OptionError."""
-    import resource
-
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, num_bytes))
     except (ValueError, OSError) as error:

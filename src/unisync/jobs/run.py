@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+import os
+import resource
 import shutil
 import time
 import traceback
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unisync import __version__
-from unisync.errors import Cancelled, JobError, OptionError, UnisyncError
+from unisync.errors import Cancelled, JobError, MediaError, OptionError, UnisyncError
 from unisync.jobs.events import Events
 from unisync.jobs.files import Locked, holder, lock, now, print_of, write_whole
 from unisync.jobs.kept import Kept
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from unisync.production import Production
 
 LOG = "log.txt"
+PARTS = ".unisync-*"
+"""What is being written."""
 WRITTEN = {"codec", "crf", "preset", "report"}
 """Options that change how a film is written and not what is painted."""
 
@@ -134,16 +139,17 @@ def _attempt(job: Job, told: Events, on_progress: OnProgress | None) -> dict[str
     except Cancelled as error:
         return {"state": "cancelled", "error": str(error) or None}
     except UnisyncError as error:
-        return {"state": "failed", "error": str(error)}
+        return {"state": "failed", "error": f"{error}{_memory_said()}"}
     except MemoryError:
-        return {
-            "state": "failed",
-            "error": "more memory was needed than there is; allow more, or dub fewer films at once",
-        }
+        said = "more memory was needed than there is; allow more, or dub fewer films at once"
+        return {"state": "failed", "error": f"{said}{_memory_said()}"}
     except Exception as error:  # a mistake of ours: the job tells it, its log where
         traceback.print_exc(file=_Written(job))
         kind = type(error).__name__
-        return {"state": "failed", "error": f"unforeseen {kind} ({error}); {job.folder / LOG} says where"}
+        return {
+            "state": "failed",
+            "error": f"unforeseen {kind} ({error}); {job.folder / LOG} says where{_memory_said()}",
+        }
     return {"state": "done", "error": None, "report": report.to_dict()}
 
 
@@ -151,15 +157,38 @@ def _made(job: Job, progress: OnProgress, window: Callable[[int, int], None]) ->
     from unisync.dubbing import heard, produce
 
     begun = time.monotonic()
+    for part in job.folder.glob(PARTS):  # a killed attempt's
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
     if not job.out.parent.is_dir():
         raise OptionError(f"{job.out.parent} is no folder: make it, or choose another place for the film")
     with heard() as warnings:
         production = stage(job, progress)
-        report = produce(production, progress, keep(job, window).of, begun)
-    report = replace(report, warnings=[*report.warnings, *warnings])
+        made = job.folder / f"out{job.out.suffix.lower()}"  # so that what a kill leaves behind is found
+        report = produce(replace(production, out=made), progress, keep(job, window).of, begun)
+    _move(made, job)
+    report = replace(report, out=str(job.out), warnings=[*report.warnings, *warnings])
     if job.options.report is not None:
         write_whole(job.home / job.options.report, report.to_json())
     return report
+
+
+def _memory_said() -> str:
+    """Return a remark on the memory this process is limited to: what fails for want of it says all sorts of things."""
+    allowed = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    return "" if allowed == resource.RLIM_INFINITY else f" (it was allowed {allowed} bytes of memory)"
+
+
+def _move(made: Path, job: Job) -> None:
+    """Bring a film to where it is wanted, whole or not at all."""
+    try:
+        os.replace(made, job.out)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise MediaError(f"{job.out} cannot be written ({error.strerror}); choose another place") from error
+        part = job.out.with_name(f".{job.id}.part")
+        shutil.copyfile(made, part)
+        os.replace(part, job.out)
+        made.unlink()
 
 
 class _Written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,33 +17,36 @@ CEILING = 1 - 2**-23
 """The loudest sample that 24 bits hold."""
 
 
-def write_mix(paths: Sequence[Path], out: Path) -> float:
+def write_mix(paths: Sequence[Path], out: Path, seconds: float) -> float:
     """Write the sum of the files' sound to `out` (.flac or .wav, 24 bits); return what it was scaled by, at most 1.
 
     At the highest of their rates; stereo if one of them is, surround counts as mono. The shorter ones end in silence.
+    seconds: where it ends at the latest.
     Raises MediaError where a file has no sound.
     """
     kinds = [next((samples.shape[0], rate) for samples, rate in blocks(path, mono=True)) for path in paths]
     channels, rate = max(kind[0] for kind in kinds), max(kind[1] for kind in kinds)
-    peak = max((float(np.abs(block).max()) for block in _sums(paths, channels, rate)), default=0.0)
+    peak = max((float(np.abs(block).max()) for block in _sums(paths, channels, rate, seconds)), default=0.0)
     gain = min(1.0, CEILING / max(peak, 1e-9))
     with soundfile.SoundFile(out, "w", rate, channels, "PCM_24") as file:
-        for block in _sums(paths, channels, rate):
+        for block in _sums(paths, channels, rate, seconds):
             file.write(np.clip(gain * block, -1, CEILING).T)
     return gain
 
 
-def _sums(paths: Sequence[Path], channels: int, rate: int) -> Iterator[Samples]:
-    """Yield float32 (channels, N) until the last of the files ends."""
+def _sums(paths: Sequence[Path], channels: int, rate: int, seconds: float) -> Iterator[Samples]:
+    """Yield float32 (channels, N) until the last of the files ends, or so many seconds are over."""
+    left = math.ceil(seconds * rate)
     sources = [_even(path, channels, rate) for path in paths]
     while True:
         parts = [part for part in (next(source, None) for source in sources) if part is not None]
-        if not parts:
+        if not parts or left <= 0:
             return
         total = np.zeros((channels, max(part.shape[1] for part in parts)), np.float32)
         for part in parts:
             total[:, : part.shape[1]] += part
-        yield total
+        yield total[:, :left]
+        left -= total.shape[1]
 
 
 def _even(path: Path, channels: int, rate: int) -> Iterator[Samples]:
