@@ -30,5 +30,5 @@ def speech() -> Path:
 
 @pytest.fixture(scope="session")
 def options(tmp_path_factory: pytest.TempPathFactory) -> DubOptions:
-    weights = tiny_weights(tmp_path_factory.mktemp("weights"))
+    weights = tiny_weights(tmp_path_factory.mktemp("weights"), length=3)
     return DubOptions(weights=str(weights), steps=1, threads=1, preset="ultrafast")
