@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from unisync import api, jobs
 from unisync.cli import app
 from unisync.errors import JobError, OptionError
-from unisync.jobs import files, kept
+from unisync.jobs import files, kept, store
 from unisync.options import DubOptions
 from unisync.types import Progress
 
@@ -117,6 +117,36 @@ def test_cancelling_waiting_running_and_ended_jobs(film: Path, speech: Path, tmp
     assert not running.out.exists() and not (running.folder / "kept").exists()
     assert jobs.retry(tmp_path, running.id).state == "queued"
     assert jobs.run(tmp_path, running.id).state == "done"
+
+
+STUCK = """
+import signal, sys
+from unisync import jobs
+from unisync.jobs.events import Events
+def stuck(self, event, **facts):
+    print(event, flush=True)
+    signal.pause()
+Events.tell = stuck
+jobs.run(sys.argv[1], sys.argv[2], alone=sys.argv[3] == "alone")
+"""
+
+
+@pytest.mark.parametrize("serves", ["alone", "others"])
+def test_a_stuck_process_is_killed_if_it_serves_nothing_else(
+    serves: str, film: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "FORCE_SECONDS", 0.1 if serves == "others" else 30)
+    job = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo"))
+    words = [sys.executable, "-c", STUCK, tmp_path, job.id, serves]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "running\n"
+        assert jobs.read(tmp_path, job.id).state == "running"
+        with pytest.raises(JobError, match=f"at work already, in process {process.pid}"):
+            jobs.run(tmp_path, job.id)
+        state = jobs.cancel(tmp_path, job.id, force=True).state
+        assert state == ("cancelled" if serves == "alone" else "running")
+        process.kill()
+    assert jobs.read(tmp_path, job.id).state == ("cancelled" if serves == "alone" else "interrupted")
 
 
 def test_only_one_process_runs_a_job_and_nobody_deletes_it_meanwhile(film: Path, speech: Path, tmp_path: Path) -> None:

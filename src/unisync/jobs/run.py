@@ -161,14 +161,17 @@ def _made(job: Job, progress: OnProgress, window: Callable[[int, int], None]) ->
         shutil.rmtree(part) if part.is_dir() else part.unlink()
     if not job.out.parent.is_dir():
         raise OptionError(f"{job.out.parent} is no folder: make it, or choose another place for the film")
+    report_path = None if job.options.report is None else job.home / job.options.report
+    if report_path is not None and not report_path.parent.is_dir():
+        raise OptionError(f"{report_path}: the report cannot be written there; name a file in a folder that exists")
     with heard() as warnings:
         production = stage(job, progress)
         made = job.folder / f"out{job.out.suffix.lower()}"  # so that what a kill leaves behind is found
         report = produce(replace(production, out=made), progress, keep(job, window).of, begun)
     _move(made, job)
     report = replace(report, out=str(job.out), warnings=[*report.warnings, *warnings])
-    if job.options.report is not None:
-        write_whole(job.home / job.options.report, report.to_json())
+    if report_path is not None:
+        write_whole(report_path, report.to_json())
     return report
 
 
