@@ -40,6 +40,7 @@ __all__ = [
     "Window",
     "contact_sheet",
     "dub",
+    "dub_frames",
     "evaluate",
     "load_plan",
     "prepare",
@@ -49,7 +50,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from unisync.api import Evaluated, contact_sheet, dub, evaluate, load_plan, prepare, save_plan, scan, train
+    from unisync.api import (
+        Evaluated,
+        contact_sheet,
+        dub,
+        dub_frames,
+        evaluate,
+        load_plan,
+        prepare,
+        save_plan,
+        scan,
+        train,
+    )
     from unisync.errors import Cancelled, FaceError, MediaError, OptionError, UnisyncError, WeightsError
     from unisync.methods.base import Method, Performer, Spec
     from unisync.metrics.base import Better, Metric, Value

@@ -6,7 +6,7 @@ import heapq
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -144,7 +144,7 @@ def dub_frames(
     method: Method,
     changed: OutsideMask | None = None,
     keeper: Keeper | None = None,
-) -> Iterator[Frame]:
+) -> Generator[Frame]:
     """Yield every frame of the film once, in order, on its own clock, the faces of the cast repainted.
 
     cast: what each track says that is painted.

@@ -84,7 +84,7 @@ def settle(
     fitted = [fit(source, sound.cut(0, longest), files[0], options) for sound in sounds]
     source, _, track, warnings = fitted[0]
     method: Method = load("method", options.method)(options)
-    plan = _plan(source, options, on_progress)
+    plan = plan_of(source, options, on_progress)
     said = dict(zip(files, (each[1] for each in fitted), strict=True))
     cast = {name: (said[path], path) for name, path in cast_faces(plan, options, speech, speeches).items()}
     origin = Origin(options.method, method.spec.paints, signer) if options.provenance else None
@@ -183,7 +183,8 @@ def skipped(plan: Plan, chosen: Sequence[Track]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _plan(film: Film, options: DubOptions, on_progress: OnProgress | None) -> Plan:
+def plan_of(film: Film, options: DubOptions, on_progress: OnProgress | None = None) -> Plan:
+    """Return the plan that the options name, or look at the film. Raises OptionError for another film's plan."""
     if options.plan is None:
         return scan_film(film, on_progress, box=options.box)
     plan = load_plan(options.plan)

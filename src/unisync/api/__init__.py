@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unisync.api import jobs
+from unisync.api.arrays import dub_frames
 from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
 from unisync.api.films import contact_sheet, demo, dub, inspect, load_plan, outline, rows, save_plan, scan
 from unisync.api.machine import check_models, doctor, list_models, model_rows, models_folder, recognise
@@ -17,6 +18,7 @@ __all__ = [
     "demo",
     "doctor",
     "dub",
+    "dub_frames",
     "evaluate",
     "import_suite",
     "inspect",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import count
+from math import lcm
 from pathlib import Path
 from typing import Literal
 
 from unisync.media.colour import Colour, Tags, understand
 from unisync.media.layout import Turn, layout_of
+from unisync.types import Pixels
 
 Extension = Literal["loop", "bounce", "hold"]
 
@@ -24,6 +26,7 @@ class Film:
     time_base: the unit of `ticks`.  ticks: when each frame starts, ascending from 0.  last: the last frame's ticks.
     stamps: the file's own time stamps, which seeking goes by; empty where it has none that can be trusted.
     source: for a virtual film, which frame of the file each frame shows.
+    held: for a film that is in no file, what returns each of its frames, uint8 (H, W, 3) RGB.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class Film:
     still: bool = False
     has_sound: bool = False
     source: tuple[int, ...] | None = None
+    held: Callable[[int], Pixels] | None = None
 
     def __len__(self) -> int:
         return len(self.ticks)
@@ -104,6 +108,25 @@ def drawn(name: str, width: int, height: int, rate: Fraction | int, num_frames: 
         last=1,
         rate=rate,
         tags=Tags(1, 1, 1, 1),
+    )
+
+
+def held(size: tuple[int, int], seconds: Sequence[Fraction], last: Fraction, frame: Callable[[int], Pixels]) -> Film:
+    """Return a film whose frames are handed over by `frame`. size: (W, H).  seconds: ascending from 0.  last: lasts."""
+    time_base = Fraction(1, lcm(*(moment.denominator for moment in (*seconds, last))))
+    length = seconds[-1] + last
+    return Film(
+        path=Path("frames"),
+        codec="rawvideo",
+        pix_fmt="gbrp",
+        stored_width=size[0],
+        stored_height=size[1],
+        time_base=time_base,
+        ticks=tuple(int(moment / time_base) for moment in seconds),
+        last=int(last / time_base),
+        rate=len(seconds) / length,
+        still=len(seconds) == 1,
+        held=frame,
     )
 
 

@@ -16,7 +16,7 @@ from unisync.media.layout import layout_of
 from unisync.media.packets import decoded
 from unisync.media.picture import AvPicture
 from unisync.media.probe import open_input, picture_stream
-from unisync.types import Frame
+from unisync.types import ArrayPicture, Frame, Picture
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,11 @@ def read_frames(film: Film, start: int = 0, stop: int | None = None) -> Iterator
         raise ValueError(f"start must be in [0, {len(film)}], not {start}")
     order = range(start, stop) if film.source is None else film.source[start:stop]
     index = start
-    for picture in _pictures(film, order):
+    held = film.held
+    pictures: Iterator[Picture] = (
+        _pictures(film, order) if held is None else (ArrayPicture(held(number)) for number in order)
+    )
+    for picture in pictures:
         yield Frame(index, film.ticks[index] * film.time_base, picture)
         index += 1
     if index < stop:

@@ -59,6 +59,11 @@ def read_sound(path: Path | str, rate: int = 16000) -> Sound:
     return Sound(np.clip(np.concatenate(parts), -1, 1).astype(np.float32), rate)
 
 
+def as_speech(samples: Samples, own_rate: int, rate: int = 16000) -> Sound:
+    """Return float32 (N, channels) in [-1, 1] as mono speech."""
+    return Sound(np.clip(soxr.resample(samples.mean(1), own_rate, rate), -1, 1).astype(np.float32), rate)
+
+
 def sound_stream(container: InputContainer, path: Path) -> AudioStream:
     """Return the sound to use; MediaError where there is none."""
     stream = container.streams.best("audio")
