@@ -37,6 +37,7 @@ lint: .venv/ready-dev
 
 docs: .venv/ready-dev
 	.venv/bin/python tools/make_cli_page.py
+	.venv/bin/python tools/make_comfyui_workflow.py
 
 weights: .venv/ready-train
 	.venv/bin/unisync train recipes/embedded.toml --dataset "$(DATASET)"

@@ -47,7 +47,8 @@ class DubbedFrames:
     """The dubbed frames, painted while they are gone through; each is (H, W, 3), of the kind that was given.
 
     Where no mask lies they are the given ones to the bit.
-    seconds: when each is shown.  chosen: the faces that speak.  warnings: what a person should know.
+    seconds: when each is shown.  order: which of the given ones each is.  chosen: the faces that speak.
+    warnings: what a person should know.
     """
 
     def __init__(self, source: Source, options: DubOptions, on_progress: OnProgress | None) -> None:
@@ -59,15 +60,16 @@ class DubbedFrames:
         self.plan: Plan = plan_of(self._film, options, on_progress)
         self.chosen: list[Track] = choose(self.plan, "box1" if options.box else options.face)
         self.seconds = self._film.seconds
+        self.order: Sequence[int] = self._film.source or range(len(self.seconds))
 
     def __len__(self) -> int:
         return len(self.seconds)
 
     def __iter__(self) -> Iterator[Any]:
-        order = self._film.source or range(len(self))
+        cast = {track.name: self._sound for track in self.chosen}
         with closing(dub_frames(self._film, self.plan, cast, self._method)) as frames:
             for done, frame in enumerate(frames, 1):
-                yield edited(self._frames[order[frame.index]], frame.edits)
+                yield edited(self._frames[self.order[frame.index]], frame.edits)
                 if self._on_progress:
                     self._on_progress(Progress("dub", done, len(self)))
 
