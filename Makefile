@@ -34,17 +34,21 @@ lint: .venv/ready-dev
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/hadolint Dockerfile
 
+# The pages that are made from the code, then the site of all pages, in site/.
 docs: .venv/ready-dev
 	.venv/bin/python tools/make_cli_page.py
 	.venv/bin/python tools/make_comfyui_workflow.py
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 weights: .venv/ready-train
 	.venv/bin/unisync train recipes/embedded.toml --dataset "$(DATASET)"
 	cd src/unisync/weights && sha256sum *.safetensors > SHA256SUMS
 
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv build dist site src/*.egg-info
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "UniSync needs Python 3.11 or 3.12, and neither is here." \
