@@ -48,6 +48,32 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     assert not HEAVY & set(done.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("e", ["evaluate"]),
+        ("dub --when", ["--when-longer", "--when-shorter"]),
+        ("dub --codec v", ["vp9"]),
+        ("dub f", []),
+    ],
+)
+def test_a_shell_completes(typed: str, words: list[str], tmp_path: Path) -> None:
+    """In a real bash; where there is no word of ours it offers files by itself."""
+    program = tmp_path / "unisync"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m unisync "$@"\n')
+    program.chmod(0o755)
+    line = ["unisync", *typed.split()]
+    script = (
+        'eval "$(_UNISYNC_COMPLETE=source_bash unisync)"; complete -p unisync | grep -q -- "-o default" || exit 1\n'
+        'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _unisync_completion unisync; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    call = ["bash", "--norc", "-c", script, "bash", *line]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == words
+
+
 def test_version() -> None:
     assert unisync("--version") == (0, f"unisync {__version__}\n", "")
 

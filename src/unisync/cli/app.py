@@ -21,7 +21,6 @@ app = typer.Typer(
     name="unisync",
     help="A film and new speech go in, the same film comes out with the lips speaking the new speech.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help comes in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
