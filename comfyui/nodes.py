@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 Inputs = dict[str, dict[str, Widget]]
 OURS = frozenset({"plan", "report"})
 """Options that the nodes set themselves."""
-FILES = frozenset({"codec", "crf", "preset"})
+FILES = frozenset({"codec", "crf", "preset", "provenance", "c2pa_cert", "c2pa_key"})
+"""Options of what is written into a file."""
 CONTAINERS = ["mp4", "mov", "mkv", "webm"]
 
 

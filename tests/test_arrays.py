@@ -62,7 +62,9 @@ def test_as_a_file_is(options: Options, frames: unisync.Pixels, speech: tuple[An
     read = np.stack([frame.pixels for frame in read_frames(film)])
     film, sound, _, _ = fit(film, read_sound(wav), wav, given)
     plan = scan_film(film)
-    wanted = [frame.pixels for frame in dub_read_frames(film, plan, {t.name: sound for t in plan.tracks}, Unisync(given))]
+    wanted = [
+        frame.pixels for frame in dub_read_frames(film, plan, {t.name: sound for t in plan.tracks}, Unisync(given))
+    ]
     made = unisync.dub_frames(read, speech, fps=RATE, options=given)
     assert made.seconds == film.seconds and len(made.chosen) == 2 and not made.warnings
     assert np.array_equal(made.array(), np.stack(wanted))

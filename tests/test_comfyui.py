@@ -57,12 +57,13 @@ def node(comfy: Comfy, name: str, **inputs: Any) -> Any:
 
 
 def test_every_option_is_a_widget_that_gives_its_default(comfy: Comfy) -> None:
+    from comfyui.nodes import FILES
     from comfyui.widgets import chosen
 
     assert set(comfy.names) == set(comfy.nodes) and all(n.CATEGORY == "UniSync" for n in comfy.nodes.values())
     for name, options, without in (
         ("UniSyncDubVideo", unisync.DubOptions, {"plan", "report"}),
-        ("UniSyncDubFrames", unisync.DubOptions, {"plan", "report", "codec", "crf", "preset"}),
+        ("UniSyncDubFrames", unisync.DubOptions, {"plan", "report"} | FILES),
         ("UniSyncFindFaces", unisync.ScanOptions, set()),
     ):
         widgets = comfy.nodes[name].INPUT_TYPES()["optional"]
