@@ -15,6 +15,7 @@ __all__ = [
     "Better",
     "Cancelled",
     "DubOptions",
+    "DubbedFrames",
     "Evaluated",
     "FaceError",
     "MediaError",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         scan,
         train,
     )
+    from unisync.arrays import DubbedFrames
     from unisync.errors import Cancelled, FaceError, MediaError, OptionError, UnisyncError, WeightsError
     from unisync.methods.base import Method, Performer, Spec
     from unisync.metrics.base import Better, Metric, Value
@@ -76,7 +78,7 @@ else:  # a type checker would take any name for ours if it saw this
     def __getattr__(name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module 'unisync' has no attribute {name!r}")
-        for home in ("errors", "options", "types", "api", "methods.base", "metrics.base"):
+        for home in ("errors", "options", "types", "api", "methods.base", "metrics.base", "arrays"):
             module = import_module(f"unisync.{home}")
             if hasattr(module, name):
                 globals()[name] = getattr(module, name)
