@@ -1,24 +1,30 @@
-"""A method of one's own: the mouth blushes as loud as the speech is. `unisync dub … --method blush`, once installed."""
+"""A method of one's own, `--method blush` once installed: the mouth blushes as loud as the speech is."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from unisync import DubOptions, Performer, Pixels, Spec, Track, Window
+from unisync import DubOptions, Keep, Performer, Pixels, Spec, Track, Window, anew
 
 
 class Blush:
     def __init__(self, options: DubOptions) -> None:
-        self.red = min(255.0, 200 * options.strength)
-        self.spec = Spec(canvas=128, length=8, overlap=2)
+        self.spec, self.red = Spec(canvas=128, length=8, overlap=2), 200 * options.strength
 
-    def begin(self, track: Track) -> Performer:
-        return self  # nothing is remembered from window to window
+    def begin(self, track: Track, keep: Keep = anew) -> Performer:
+        return Blushing(keep, self.red)
+
+
+@dataclass
+class Blushing:
+    keep: Keep  # so that a job that was stopped goes on with what was painted
+    red: float
 
     def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
-        for window in windows:
-            pixels = window.pixels.astype(np.float32)
-            for canvas, seconds in zip(pixels, window.seconds, strict=True):
-                heard = window.sound.cut(float(seconds) - 0.02, float(seconds) + 0.02).samples
-                canvas[..., 0] += self.red * min(1.0, float(np.abs(heard).max()))
-            yield window.start, pixels.clip(0, 255).astype(np.uint8)
+        yield from ((window.start, self.keep(window, self.paint)) for window in windows)
+
+    def paint(self, window: Window) -> Pixels:
+        heard = (window.sound.cut(at, at + 0.04).samples for at in window.seconds.tolist())
+        added = [[[[self.red * np.abs(samples).max(), 0, 0]]] for samples in heard]  # (T, 1, 1, 3)
+        return np.asarray((window.pixels + np.array(added)).clip(0, 255), np.uint8)

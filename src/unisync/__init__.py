@@ -18,6 +18,7 @@ __all__ = [
     "DubbedFrames",
     "Evaluated",
     "FaceError",
+    "Keep",
     "MediaError",
     "Method",
     "Metric",
@@ -39,6 +40,7 @@ __all__ = [
     "Value",
     "WeightsError",
     "Window",
+    "anew",
     "contact_sheet",
     "dub",
     "dub_frames",
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
     )
     from unisync.arrays import DubbedFrames
     from unisync.errors import Cancelled, FaceError, MediaError, OptionError, UnisyncError, WeightsError
-    from unisync.methods.base import Method, Performer, Spec
+    from unisync.methods.base import Keep, Method, Performer, Spec, anew
     from unisync.metrics.base import Better, Metric, Value
     from unisync.options import DubOptions, PrepareOptions, ScanOptions, TrainOptions
     from unisync.types import OnProgress, Pixels, Plan, Progress, Report, Shot, Sound, Track, Window
