@@ -36,6 +36,7 @@ WHEN_SHORTER: dict[WhenShorter, str] = {
     "cut": "the film ends with the speech",
     "loop": "the speech starts again",
 }
+BACKBONE_PARTS = ("adapter", "vae", "audio_encoder", "image_encoder", "text", "canvas", "length", "vae_tiling")
 FACE_WORDS = ("largest", "speaking", "all")
 
 
@@ -113,6 +114,21 @@ class DubOptions(_Options):
 
     method: str = _option("unisync", "What paints the lips: unisync, omnisync; 'echo' paints nothing.")
     weights: str | None = _option(None, "Weights file to use instead of the method's own.")
+    backbone: str | None = _option(
+        None, "Large public model to paint with, a file or folder (docs/backbones.md), or a backbone's name."
+    )
+    adapter: str | None = _option(None, "What lets such a model hear, where that is a file of its own.")
+    vae: str | None = _option(None, "The model's autoencoder; else it is looked for beside the model.")
+    audio_encoder: str | None = _option(
+        None, "Folders of the speech encoders that the model hears with, with commas; else looked for beside it."
+    )
+    image_encoder: str | None = _option(
+        None, "Folder of the CLIP encoder that an image-to-video model sees with; else looked for beside it."
+    )
+    text: str | None = _option(None, "Text for the model, as 'unisync text' encodes it once; 'zero' is none at all.")
+    canvas: int | None = _option(None, "Side of the canvas that such a model paints, in pixels; else as it is used to.")
+    length: int | None = _option(None, "Frames that it paints at once, 4n + 1; else as it is used to.")
+    vae_tiling: bool = _option(False, "Encode and decode canvases in tiles: slower, with less memory.")
     lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
     steps: int | None = _option(
         None,
@@ -122,11 +138,19 @@ class DubOptions(_Options):
     steps_counted: Counting = _option(
         "below", "Where painting starts below pure noise, steps are counted below that level, or over all levels."
     )
-    solver: Solver = _option("euler", "How a step is taken: straight on, or by UniPC, from the steps before as well.")
+    solver: Solver | None = _option(
+        None,
+        "How a step is taken: straight on (euler, the embedded model), or by UniPC, from the steps before as well.",
+    )
     strength: float = _option(1.0, "How far the speech moves the lips; 1 is as trained.")
     detail: float = _option(1.0, "How much of the film's fineness painted lips get back; 0 leaves them soft.")
     guidance: float | None = _option(
-        None, "Scale of static classifier-free guidance by the speech; 1 is none, and twice as fast."
+        None,
+        "Scale of static classifier-free guidance by the speech; 1 is none, and twice as fast. Else as the weights need: "
+        "the embedded ones none.",
+    )
+    text_guidance: float | None = _option(
+        None, "The same by the text, or by the film beside the painted one; else as a public model needs."
     )
     guidance_mode: Guidance | None = _option(
         None,
@@ -148,12 +172,16 @@ class DubOptions(_Options):
         "Noise level at which painting starts, up to 1 (pure noise); by itself: lower, the better mouths are found "
         "(unisync), or .92 (omnisync).",
     )
-    shift: float = _option(1.0, "Shift of the noise levels: above 1, more steps at high noise.")
+    shift: float | None = _option(
+        None, "Shift of the noise levels: above 1, more steps at high noise; else as the weights need, the embedded 1."
+    )
     tau_inj: float | None = _option(
         None, "Share of the steps that hold all but the mouth to the film (TALI): unisync .8, omnisync none."
     )
     tali_mode: TaliMode = _option("index", "What tau-inj counts: steps, or the noise level.")
-    pose: bool = _option(True, "Anchor the painting by the face's pose (PAFS).")
+    pose: bool | None = _option(
+        None, "Anchor the painting by the face's pose (PAFS); else as the weights were taught, the embedded with it."
+    )
     composite: Composite | None = _option(
         None,
         "Where the film changes: at the mouth, fading (gaussian, unisync) or cut off (hard), or on the whole face (none, "
@@ -202,6 +230,8 @@ class DubOptions(_Options):
         _within("strength", self.strength, 0, 10)
         _within("detail", self.detail, 0, 2)
         _within("guidance", self.guidance, 0, 20)
+        _within("text_guidance", self.text_guidance, 0, 20)
+        self._check_backbone()
         if self.guidance is not None and self.guidance_mode == "dynamic":
             raise OptionError(
                 "guidance is the scale of static guidance: dynamic guidance has omega_base and omega_peak"
@@ -218,6 +248,18 @@ class DubOptions(_Options):
         _within("seconds", self.seconds, 0.04, 86_400)
         _within("crf", self.crf, 0, 63)
         _within("threads", self.threads, 0, 1024)
+
+    def _check_backbone(self) -> None:
+        if self.backbone is None:
+            for name in BACKBONE_PARTS:
+                if getattr(self, name):
+                    raise OptionError(f"{name} goes with a public model: give backbone as well")
+        elif self.weights is not None:
+            raise OptionError("weights and backbone both say what paints: give only one of them")
+        _within("canvas", self.canvas, 64, 2048)
+        _within("length", self.length, 5, 1025)
+        if self.length is not None and self.length % 4 != 1:
+            raise OptionError(f"length must be 4n + 1, such as 77 or 81, not {self.length}")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_lips_open_and_close_as_told(shipped: Mini, monkeypatch: pytest.MonkeyPa
     method = Unisync(DubOptions(threads=1), shipped)
     openings = []
     for told in (0.0, 3.0):
-        lips = shipped.closed_lips().expand(len(window), -1).clone()
+        lips = shipped.lips.closed.expand(len(window), -1).clone()
         lips[:, :2] = told
         monkeypatch.setattr(EditPerformer, "lips", lambda self, speech, moments, lips=lips: lips)
         [(_, made)] = method.begin(track(window)).render([window])
@@ -86,5 +86,5 @@ def opening(models: FaceModels, canvas: Pixels) -> float:
 
 def test_the_condition_is_what_the_checkpoint_says(shipped: Mini) -> None:
     assert shipped.geometry.canvas == 128 and shipped.geometry.spatial_stride == 8
-    assert shipped.lip_gain > 1
-    assert torch.equal(shipped.closed_lips()[:2], torch.zeros(2))
+    assert shipped.lips.gain > 1
+    assert torch.equal(shipped.lips.closed[:2], torch.zeros(2))

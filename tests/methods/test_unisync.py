@@ -119,7 +119,7 @@ def test_steps_are_as_said_or_as_the_weights_are_meant_for(backbone: Mini, monke
 def test_painting_takes_fewer_steps_where_there_is_less_to_paint(
     backbone: Mini, monkeypatch: pytest.MonkeyPatch, start: float, said: int | None, steps: int
 ) -> None:
-    monkeypatch.setattr(backbone, "steps", 4)
+    monkeypatch.setattr(backbone, "habits", replace(backbone.habits, steps=4))
     performer = EditPerformer(Unisync(DubOptions(steps=said), backbone), "face1")
     performer.start = start
     assert performer.steps == steps
@@ -167,7 +167,7 @@ def test_silence_asks_for_closed_lips(backbone: Mini) -> None:
     performer = method.begin(track())
     speech = method.listen(Sound(np.zeros(16000, np.float32), 16000))
     lips = performer.lips(speech, torch.tensor([0.1, 0.5]))  # type: ignore[attr-defined]
-    assert torch.equal(lips, backbone.closed_lips().expand(2, -1))
+    assert torch.equal(lips, backbone.lips.closed.expand(2, -1))
 
 
 def test_guidance_one_is_the_plain_model(backbone: Mini) -> None:

@@ -2,46 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from unisync.nets.audio import AudioEncoder
 from unisync.nets.transformer import Condition
-from unisync.types import Pixels
+from unisync.options import DubOptions, Solver
+from unisync.registry import load, names
+from unisync.types import Pixels, Sound, Window
+
+Told = Literal["audio", "text", "reference"]
+"""What a velocity may know of: the speech, with the lips that it asks for; the text; clean frames beside the film."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """canvas: side in px.  length: frames a window.  channels, spatial and temporal stride: of the latents."""
+    """canvas: side in px.  length, overlap: frames a window, and those it shares with the next.
+
+    channels, spatial and temporal stride: of the latents.  Above a temporal stride of 1, shorter windows will do, too.
+    """
 
     canvas: int
     length: int
     channels: int
     spatial_stride: int
     temporal_stride: int
-    audio_tokens: int
+    overlap: int = 2
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How weights are meant to be used, where neither a person nor a method says it; `DubOptions` says what each is.
+
+    start: None leaves it to the method.  pose: whether one is followed; None: these weights have no place for it.
+    """
+
+    steps: int
+    shift: float = 1.0
+    solver: Solver = "euler"
+    start: float | None = None
+    pose: bool | None = True
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A link of guidance: the change that it makes to tell something more is taken scale * curve(sigma) times."""
+
+    tells: frozenset[Told]
+    scale: float = 1.0
+    curve: Callable[[float], float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Lips:
+    """Lip parameters that steer beside the sound. mean, spread: (6,), canvas sides, of the films learnt from.
+
+    gain: how much the regressed ones must be spread to move as much as real lips do.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    gain: float
+
+    @property
+    def closed(self) -> Tensor:
+        """The standardised parameters (6,) of closed lips at rest."""
+        return -self.mean / self.spread
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What there is to know of a window. source, pose: latents (1, C, F', h, w).  lips: (F, 6), standardised.
+
+    before: uint8 (n, S, S, 3), what was painted of the window's first frames already.
+    """
+
+    window: Window
+    source: Tensor
+    pose: Tensor | None = None
+    lips: Tensor | None = None
+    before: Pixels | None = None
 
 
 class Backbone(Protocol):
-    """Pixels to latents and back, the speech encoder, and the velocity between noise and data."""
+    """Pixels to latents and back, speech to what the network hears, and the velocity between noise and data."""
 
     @property
     def geometry(self) -> Geometry: ...
+
+    @property
+    def habits(self) -> Habits: ...
+
+    @property
+    def guides(self) -> tuple[Guide, ...]:
+        """How guidance is told, link by link: each tells what those before it did, and more."""
+
+    @property
+    def lips(self) -> Lips | None:
+        """The lip parameters that it is steered by; None: by sound alone."""
 
     @property
     def device(self) -> torch.device:
         """Where the networks lie."""
 
     @property
-    def lip_gain(self) -> float:
-        """How much the regressed lip parameters must be spread to move as much as real lips do."""
-
-    @property
-    def steps(self) -> int:
-        """How many denoising steps these weights are meant for, from closed lips."""
+    def facts(self) -> Mapping[str, Any]:
+        """What the report says of the backbone, plain numbers and words."""
 
     def encode(self, pixels: Pixels) -> Tensor:
         """Return latents (1, C, F', h, w) of canvases uint8 (F, S, S, 3)."""
@@ -49,12 +118,20 @@ class Backbone(Protocol):
     def decode(self, z: Tensor) -> Pixels:
         """Return canvases uint8 (F, S, S, 3) of latents (1, C, F', h, w)."""
 
-    @property
-    def audio(self) -> AudioEncoder:
-        """The speech encoder that the transformer was trained with."""
+    def listen(self, sound: Sound) -> Any:
+        """Return a 16 kHz speech as `condition` takes it; where lips steer, a `SpeechFeatures`."""
 
-    def closed_lips(self) -> Tensor:
-        """Return the standardised lip parameters (6,) of closed lips at rest."""
+    def condition(self, given: Given, speech: Any) -> Condition:
+        """Return all that the network may be told of one window, on the backbone's device."""
 
-    def velocity(self, z: Tensor, sigma: float, condition: Condition) -> Tensor:
-        """Return the velocity (B, C, F', h, w) at noise level sigma."""
+    def velocities(
+        self, z: Tensor, sigma: float, condition: Condition, told: Sequence[frozenset[Told]]
+    ) -> list[Tensor]:
+        """Return velocities (1, C, F', h, w) at noise level sigma, one for each set of what is told."""
+
+
+def chosen_backbone(options: DubOptions) -> Backbone:
+    """Return the backbone that the options ask for, by its name or by its files; else the embedded one."""
+    wanted = options.backbone or "mini"
+    backbone: Backbone = load("backbone", wanted if wanted in names("backbone") else "wan").from_options(options)
+    return backbone

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import torch
 from torch import Tensor
 
 from unisync import flow
-from unisync.backbones.base import Geometry
+from unisync.audio.encoder import SpeechFeatures, encode_speech
+from unisync.backbones.base import Geometry, Given, Guide, Habits, Lips, Told
 from unisync.errors import OptionError, WeightsError
 from unisync.nets.audio import AudioConfig, AudioEncoder
 from unisync.nets.lora import merge_lora, parse_lora
@@ -20,7 +23,7 @@ from unisync.nets.transformer import Condition, Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae, VaeConfig
 from unisync.nets.weights import fill, read_weights
 from unisync.options import DubOptions
-from unisync.types import Pixels
+from unisync.types import Pixels, Sound
 
 KIND = "mini"
 STRETCH = 2
@@ -34,6 +37,9 @@ def embedded_weights() -> Path:
 
 class Mini:
     """The embedded backbone. Raises WeightsError if the file is missing, damaged or of another kind."""
+
+    guides = (Guide(frozenset({"audio"})),)
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, path: Path | None = None, device: str = "cpu") -> None:
         path = path or embedded_weights()
@@ -49,8 +55,8 @@ class Mini:
             module = getattr(self, part)
             fill(module, tensors, part, path)
             module.eval().requires_grad_(False).to(self.device)
-        self.lip_gain = float(spec["lip_gain"])
-        self.steps = int(spec["steps"])
+        self.lips = Lips(self.audio.lip_mean, self.audio.lip_std, float(spec["lip_gain"]))
+        self.habits = Habits(int(spec["steps"]))
         self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.geometry = Geometry(
             canvas=spec["canvas"],
@@ -58,7 +64,6 @@ class Mini:
             channels=self.vae.config.latent_channels,
             spatial_stride=self.vae.config.stride,
             temporal_stride=1,
-            audio_tokens=self.transformer.config.audio_tokens,
         )
 
     @classmethod
@@ -86,11 +91,39 @@ class Mini:
         x = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
 
-    def closed_lips(self) -> Tensor:
-        return -self.audio.lip_mean / self.audio.lip_std
+    def listen(self, sound: Sound) -> SpeechFeatures:
+        return encode_speech(self.audio, sound)
+
+    def condition(self, given: Given, speech: SpeechFeatures) -> Condition:
+        assert given.lips is not None
+        moments = torch.from_numpy(given.window.seconds).float()
+        audio = speech.tokens(moments, self.transformer.config.audio_tokens).to(self.device)
+        seconds = (moments - moments[0])[None].to(self.device)
+        return Condition(given.source, seconds, given.pose, audio[None], given.lips[None].to(self.device))
+
+    def velocities(
+        self, z: Tensor, sigma: float, condition: Condition, told: Sequence[frozenset[Told]]
+    ) -> list[Tensor]:
+        num, keep = len(told), torch.tensor([float("audio" in each) for each in told], device=z.device)
+
+        def many(x: Tensor) -> Tensor:
+            return x.expand(num, *[-1] * (x.ndim - 1))
+
+        assert condition.audio is not None and condition.lips is not None
+        every = Condition(
+            source=many(condition.source),
+            seconds=many(condition.seconds),
+            pose=None if condition.pose is None else many(condition.pose),
+            audio=many(condition.audio),
+            lips=many(condition.lips),
+            keep_audio=keep,
+            keep_lips=keep,
+        )
+        return list(self.velocity(many(z), sigma, every).chunk(num))
 
     @torch.no_grad()
     def velocity(self, z: Tensor, sigma: float, condition: Condition) -> Tensor:
+        """Return the velocity (B, C, F, h, w) at noise level sigma."""
         level = torch.full((len(z),), sigma, device=z.device)
         with autocast(self.device):
             out = self.transformer(z, level, condition)

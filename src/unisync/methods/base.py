@@ -14,6 +14,7 @@ from unisync.types import Pixels, Track, Window
 class Spec:
     """canvas: side in px.  length: frames a window.  overlap: frames that neighbouring windows share, cross-faded.
 
+    grid: a track shorter than a window is filled up to a multiple of it and one more; 0: to a whole window.
     lends: whether windows come with other mouths of the same shot, for which it is read once more.
     composite: where finished canvases change the film: at the mouth, fading or cut off, or on the whole face.
     facts: what the report says of the method, plain numbers and words.
@@ -23,6 +24,7 @@ class Spec:
     canvas: int
     length: int
     overlap: int
+    grid: int = 0
     lends: bool = False
     composite: Composite = "gaussian"
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -31,6 +33,12 @@ class Spec:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.length:
             raise ValueError(f"overlap {self.overlap} must be in [0, {self.length})")
+        if self.grid and self.length % self.grid != 1:
+            raise ValueError(f"length {self.length} must be a multiple of {self.grid} and one more")
+
+    def filled(self, num: int) -> int:
+        """Return how many frames a track of `num` frames, fewer than a window's, is filled up to."""
+        return self.grid * max(1, -(-(num - 1) // self.grid)) + 1 if self.grid else self.length
 
 
 Paint = Callable[[Window], Pixels]

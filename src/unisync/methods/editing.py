@@ -6,8 +6,9 @@ UniSync and OmniSync are this with other defaults (`Manner`), so that each may u
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisync import flow
-from unisync.audio.encoder import SpeechFeatures, encode_speech
-from unisync.backbones.base import Backbone
+from unisync.audio.encoder import SpeechFeatures
+from unisync.backbones.base import Backbone, Given, Guide, chosen_backbone
+from unisync.errors import OptionError
 from unisync.mask import LIPS, mouth_mask
 from unisync.methods.abreast import abreast
 from unisync.methods.base import Keep, Performer, Spec, anew
@@ -24,25 +26,24 @@ from unisync.methods.detail import LipsDetail
 from unisync.methods.lending import Lender, Lent
 from unisync.methods.pose import draw_pose
 from unisync.mouth import closed, neutralised
-from unisync.nets.transformer import Condition
 from unisync.options import Composite, DubOptions, Guidance, SourceLips
-from unisync.registry import load
 from unisync.types import Floats, Mouths, Pixels, Sound, Track, Window
 
-OVERLAP = 2
 CLOSED, OPENED, FITTING = 0.9, 0.65, 0.5
 """Where painting starts by itself: from closed lips everything has to be painted, from lips that were opened by a warp
 what lies between them, from fitting mouths hardly anything."""
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 FACE_SIDES = (234, 454)
+Weight = Callable[[float], Tensor | float]
+"""Noise level -> scale of guidance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
     """How a method goes about it where the options leave it open; what each is, `DubOptions` says.
 
-    start: None is by how much there is to paint.  guidance: the scale of the static one.
+    start: None is by how much there is to paint.  guidance: the scale of the static one; None is the backbone's own.
     """
 
     source_lips: SourceLips
@@ -51,7 +52,7 @@ class Manner:
     guidance_mode: Guidance
     composite: Composite
     carry: bool
-    guidance: float = 1.0
+    guidance: float | None = None
 
     def said(self, options: DubOptions) -> Manner:
         """Return this with what the options do say. A scale of static guidance asks for static guidance."""
@@ -62,25 +63,53 @@ class Manner:
 
 
 class Editor:
-    """The method on any backbone; on the embedded one unless another is given."""
+    """The method on any backbone; on the one that the options name unless one is given.
+
+    Raises OptionError if they ask for what the backbone cannot do.
+    """
 
     def __init__(self, options: DubOptions, manner: Manner, backbone: Backbone | None = None) -> None:
+        self.backbone = backbone or chosen_backbone(options)
         self.options, self.manner = options, manner.said(options)
-        self.backbone: Backbone = backbone or load("backbone", "mini").from_options(options)
-        geometry = self.backbone.geometry
-        self.steps = self.backbone.steps if options.steps is None else options.steps
-        lends, facts = self.manner.source_lips == "nearest", {"steps": self.steps}
-        self.spec = Spec(geometry.canvas, geometry.length, OVERLAP, lends, self.manner.composite, facts)
-        self._heard: dict[int, tuple[Sound, SpeechFeatures]] = {}
+        habits, geometry = self.backbone.habits, self.backbone.geometry
+        if self.backbone.lips is None:
+            self.manner = _without_lips(options, self.manner)
+        if options.pose and habits.pose is None:
+            raise OptionError("pose: this backbone's weights have no place for one; leave --pose out")
+        self.steps = habits.steps if options.steps is None else options.steps
+        self.shift = habits.shift if options.shift is None else options.shift
+        self.solver = options.solver or habits.solver
+        self.pose = bool(habits.pose if options.pose is None else options.pose)
+        self.spec = Spec(
+            geometry.canvas,
+            geometry.length,
+            geometry.overlap,
+            grid=0 if geometry.temporal_stride == 1 else geometry.temporal_stride,
+            lends=self.manner.source_lips == "nearest",
+            composite=self.manner.composite,
+            facts={"steps": self.steps, **self.backbone.facts},
+        )
+        self._heard: dict[int, tuple[Sound, Any]] = {}
 
     def begin(self, track: Track, keep: Keep = anew) -> Performer:
         return EditPerformer(self, track.name, keep)
 
-    def listen(self, sound: Sound) -> SpeechFeatures:
-        """Return the speech's features; encoded once, however many tracks speak it."""
+    def listen(self, sound: Sound) -> Any:
+        """Return the speech as the backbone hears it; encoded once, however many tracks speak it."""
         if id(sound) not in self._heard:
-            self._heard[id(sound)] = sound, encode_speech(self.backbone.audio, sound)
+            self._heard[id(sound)] = sound, self.backbone.listen(sound)
         return self._heard[id(sound)][1]
+
+
+def _without_lips(options: DubOptions, manner: Manner) -> Manner:
+    """Return the manner on a backbone that regresses no lips: closed ones take the place of the nearest."""
+    if options.source_lips == "nearest":
+        raise OptionError(
+            "source_lips nearest: only the embedded model says which lips a speech asks for; take neutral or as_is"
+        )
+    if options.strength != 1:
+        raise OptionError("strength spreads lips that only the embedded model regresses; give --guidance instead")
+    return replace(manner, source_lips="neutral") if manner.source_lips == "nearest" else manner
 
 
 @dataclass(frozen=True)
@@ -100,7 +129,7 @@ class EditPerformer:
         self.seed = zlib.crc32(name.encode()) ^ (method.options.seed & 0xFFFFFFFF)
         self.detail = LipsDetail(method.options.detail)
         self.lender: Lender | None = None
-        alone = 1.0 if self.manner.source_lips == "masked" else CLOSED
+        alone = 1.0 if self.manner.source_lips == "masked" else method.backbone.habits.start or CLOSED
         self.start = alone if self.manner.start is None else self.manner.start
         self._last: tuple[int, Pixels] | None = None
 
@@ -144,8 +173,9 @@ class EditPerformer:
     def lender_of(self, window: Window, mouths: Mouths) -> Lender:
         """Return who lends this track its mouths; the first time, find where painting starts."""
         if self.lender is None:
-            audio = self.method.backbone.audio
-            self.lender = Lender(mouths, audio.lip_std.cpu().numpy())
+            known = self.method.backbone.lips
+            assert known is not None
+            self.lender = Lender(mouths, known.spread.cpu().numpy())
             if self.manner.start is None:
                 whole = self.lips_at(window.sound, np.arange(0, window.sound.seconds, 0.04))
                 self.start = OPENED - (OPENED - FITTING) * self.lender.reach(whole[:, 0])
@@ -153,9 +183,10 @@ class EditPerformer:
 
     def lips_at(self, sound: Sound, seconds: NDArray[np.float64]) -> Floats:
         """Return the lips (T, 6) to paint at moments (T,) of a speech, in canvas sides."""
-        audio = self.method.backbone.audio
+        known = self.method.backbone.lips
+        assert known is not None
         lips = self.lips(self.method.listen(sound), torch.from_numpy(seconds).float())
-        return np.asarray(lips * audio.lip_std.cpu() + audio.lip_mean.cpu(), np.float32)
+        return np.asarray(lips * known.spread.cpu() + known.mean.cpu(), np.float32)
 
     def paint(self, window: Window) -> Pixels:
         """Return the window's canvases repainted, whatever lips they carry."""
@@ -171,8 +202,8 @@ class EditPerformer:
             source = source * (1 - mask)
         noise = self.noise(window.start, source)
         generator = torch.Generator().manual_seed(self.seed + window.start)
-        pose = backbone.encode(draw_pose(window.landmarks, size)) if options.pose else None
-        levels = flow.schedule(self.steps, options.shift, self.start, options.steps_counted)
+        pose = backbone.encode(draw_pose(window.landmarks, size)) if self.method.pose else None
+        levels = flow.schedule(self.steps, self.method.shift, self.start, options.steps_counted)
         start = flow.progressive_start(source, noise, self.start)
         injections = [flow.Injection(source, mask, self.manner.tau_inj, options.tali_mode)]
         known = self.known(window, source)
@@ -180,24 +211,30 @@ class EditPerformer:
             start = flow.inject(start, known.source, noise, known.mask, self.start)
             injections.append(known)
         velocity = self.velocity(window, source, pose)
-        return backbone.decode(flow.sample(velocity, start, levels, injections, generator, options.solver))
+        return backbone.decode(flow.sample(velocity, start, levels, injections, generator, self.method.solver))
 
     def known(self, window: Window, like: Tensor) -> flow.Injection | None:
         """Return what holds the window's first frames to what the one before painted of them, if anything did.
 
         Encoded anew, since the latents of an autoencoder over time depend on where its window begins.
         """
-        if self._last is None:
+        shared = self.painted(window)
+        if shared is None:
             return None
-        begun, painted = self._last
-        shared = painted[window.start - begun :]
-        if not 0 < len(shared) < len(window) or not window.start > begun:
-            return None
-        num = 1 + (len(shared) - 1) // self.method.backbone.geometry.temporal_stride
+        stride = self.method.backbone.geometry.temporal_stride
+        num = 1 + (len(shared) - 1) // stride
         source, mask = torch.zeros_like(like), torch.ones_like(like[:, :1])
-        source[:, :, :num] = self.method.backbone.encode(shared)[:, :, :num]
+        source[:, :, :num] = self.method.backbone.encode(shared[: 1 + (num - 1) * stride])
         mask[:, :, :num] = 0
         return flow.Injection(source, mask, 1.0)
+
+    def painted(self, window: Window) -> Pixels | None:
+        """Return what the window before painted of this one's first frames, if anything."""
+        if self._last is None:
+            return None
+        begun, made = self._last
+        shared = made[window.start - begun :]
+        return shared if 0 < len(shared) < len(window) and window.start > begun else None
 
     def noise(self, first: int, like: Tensor) -> Tensor:
         """Return unit noise shaped like (1, C, F, h, w), each frame's own draw mixed with the track's common one."""
@@ -206,40 +243,44 @@ class EditPerformer:
             generator = torch.Generator().manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
             return torch.randn(1, like.shape[1], 1, *like.shape[3:], generator=generator)
 
-        own = torch.cat([draw((self.seed << 20) + first + i + 1) for i in range(like.shape[2])], dim=2)
+        stride = self.method.backbone.geometry.temporal_stride
+        own = torch.cat([draw((self.seed << 20) + first + stride * i + 1) for i in range(like.shape[2])], dim=2)
         mixed = SHARED_NOISE**0.5 * draw(self.seed << 20) + (1 - SHARED_NOISE) ** 0.5 * own
         return mixed.to(like.device)
 
     def velocity(self, window: Window, source: Tensor, pose: Tensor | None) -> flow.Velocity:
         """Return the guided velocity for this window's speech, lips shut where nobody speaks."""
-        options, manner, backbone = self.method.options, self.manner, self.method.backbone
-        speech = self.method.listen(window.sound)
+        backbone, speech = self.method.backbone, self.method.listen(window.sound)
         moments = torch.from_numpy(window.seconds).float()
-        lips = self.lips(speech, moments).to(source.device)
-        audio = speech.tokens(moments, backbone.geometry.audio_tokens).to(source.device)
-        seconds = (moments - moments[0])[None].to(source.device)
-        told = torch.ones(1, device=source.device)
-        condition = Condition(source, seconds, pose, audio[None], lips[None], None, told, told)
-        if manner.guidance_mode == "static" and manner.guidance == 1:
-            return lambda z, sigma: backbone.velocity(z, sigma, condition)
-        both = Condition(
-            source=source.expand(2, -1, -1, -1, -1),
-            seconds=seconds.expand(2, -1),
-            pose=None if pose is None else pose.expand(2, -1, -1, -1, -1),
-            audio=audio[None].expand(2, -1, -1, -1),
-            lips=lips[None].expand(2, -1, -1),
-            keep_audio=torch.tensor([0.0, 1.0], device=source.device),
-            keep_lips=torch.tensor([0.0, 1.0], device=source.device),
-        )
-        bell = self.bell(window, source) if manner.guidance_mode == "dynamic" else None
+        lips = None if backbone.lips is None else self.lips(speech, moments)
+        condition = backbone.condition(Given(window, source, pose, lips, self.painted(window)), speech)
+        links = [(guide.tells, self.weight(guide, window, source)) for guide in backbone.guides]
+        told = [frozenset(each for tells, weight in links if weight is None for each in tells)]
+        weights = [weight for _, weight in links if weight is not None]
+        for tells, weight in links:
+            if weight is not None:
+                told.append(told[-1] | tells)
 
         def velocity(z: Tensor, sigma: float) -> Tensor:
-            untold, heard = backbone.velocity(z.expand(2, -1, -1, -1, -1), sigma, both).chunk(2)
-            if bell is None:
-                return flow.guided(untold, heard, manner.guidance)
-            return flow.dynamic_guided(untold, heard, bell, sigma, options.omega_peak, options.omega_gamma)
+            made = backbone.velocities(z, sigma, condition, told)
+            speed = made[0]
+            for weight, less, more in zip(weights, made, made[1:], strict=False):
+                speed = speed + weight(sigma) * (more - less)
+            return speed
 
         return velocity
+
+    def weight(self, guide: Guide, window: Window, like: Tensor) -> Weight | None:
+        """Return how much of what a link of guidance changes is taken; None: just what it is, so it is always told."""
+        options, manner = self.method.options, self.manner
+        if "audio" in guide.tells and manner.guidance_mode == "dynamic":
+            bell = self.bell(window, like)
+            return lambda sigma: bell * flow.temporal_guidance(sigma, options.omega_peak, options.omega_gamma)
+        given = manner.guidance if "audio" in guide.tells else options.text_guidance
+        scale, curve = guide.scale if given is None else given, guide.curve
+        if curve is not None:
+            return lambda sigma: scale * curve(sigma)
+        return None if scale == 1 else lambda _: scale
 
     def bell(self, window: Window, like: Tensor) -> Tensor:
         """Return dynamic guidance's G (1, 1, F, h, w) around the mouths of the window's latent frames."""
@@ -258,10 +299,12 @@ class EditPerformer:
         What the encoder regresses is too tame: it is spread about its own mean by the backbone's gain times
         `strength`; then it is faded to closed lips where nobody speaks.
         """
-        gain = self.method.backbone.lip_gain * self.method.options.strength
+        known = self.method.backbone.lips
+        assert known is not None
+        gain = known.gain * self.method.options.strength
         voiced = speech.voice_at(moments)[:, None]
         centre = speech.mean_lips
         lips = centre + gain * (speech.lips_at(moments) - centre)
-        closed = self.method.backbone.closed_lips().to(lips)
+        closed = known.closed.to(lips)
         lips[:, :2] = torch.maximum(lips[:, :2], closed[:2])
         return voiced * lips + (1 - voiced) * closed

@@ -27,8 +27,8 @@ def windows(
 ) -> Iterator[Window]:
     """Yield windows of spec.length frames, neighbours sharing spec.overlap or more; the last ends on the last frame.
 
-    A track shorter than a window is continued by going back and forth over its own frames (times go on rising);
-    `stitch` drops what was added.
+    A track shorter than a window is continued by going back and forth over its own frames (times go on rising), to
+    spec.filled frames; `stitch` drops what was added.
     """
     held: deque[Canvas] = deque(maxlen=spec.length)
     due, seen = spec.length, 0
@@ -39,7 +39,7 @@ def windows(
             yield window_of(list(held), sound, reference, mouths)
             due += spec.length - spec.overlap
     if 0 < seen < spec.length:
-        yield window_of(_bounced(list(held), spec.length), sound, reference, mouths)
+        yield window_of(_bounced(list(held), spec.filled(seen)), sound, reference, mouths)
     elif seen and seen != due - (spec.length - spec.overlap):
         yield window_of(list(held), sound, reference, mouths)
 

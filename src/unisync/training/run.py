@@ -279,7 +279,7 @@ class Run:
     def _gain(self) -> float:
         """Return the gain of an audio encoder made here, over speakers it has not learnt if there are any; else the given."""
         if self.recipe.kind != "embedded" or self.recipe.go_on:
-            return self.given.lip_gain
+            return self.given.lips.gain
         return lip_gain(self.audio, self._utterances("held") or self._utterances("train"))
 
 
