@@ -6,7 +6,16 @@ from unisync.api import jobs
 from unisync.api.arrays import dub_frames
 from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
 from unisync.api.films import contact_sheet, demo, dub, inspect, load_plan, outline, rows, save_plan, scan
-from unisync.api.machine import check_models, doctor, list_models, model_rows, models_folder, recognise
+from unisync.api.machine import (
+    check_models,
+    doctor,
+    encode_text,
+    list_models,
+    model_rows,
+    models_folder,
+    parts,
+    recognise,
+)
 from unisync.api.training import prepare, train
 
 __all__ = [
@@ -19,6 +28,7 @@ __all__ = [
     "doctor",
     "dub",
     "dub_frames",
+    "encode_text",
     "evaluate",
     "import_suite",
     "inspect",
@@ -28,6 +38,7 @@ __all__ = [
     "model_rows",
     "models_folder",
     "outline",
+    "parts",
     "prepare",
     "recognise",
     "rows",

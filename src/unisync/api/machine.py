@@ -52,6 +52,34 @@ def recognise(
         yield f"{path}: a LoRA of {len(changes)} modules"
 
 
+def parts(options: DubOptions) -> tuple[str, ...]:
+    """Return what the parts of the public model are that the options name, a line each; nothing where they name none.
+
+    Raises UnisyncError, before any film is looked at, if one is missing or does not go with the others.
+    """
+    from unisync.registry import names
+
+    if options.backbone is None or options.backbone in names("backbone"):
+        return ()
+    from unisync.backbones.wan.parts import gather
+
+    return gather(options).lines
+
+
+def encode_text(
+    folder: Path | str, out: Path | str, *, prompt: str | None = None, negative: str | None = None
+) -> tuple[str, str]:
+    """Write text for a public model to the file `out`, as UMT5 in a local folder encodes it; return what it says.
+
+    negative: what is not wanted.  Raises WeightsError.
+    """
+    from unisync.backbones.wan import text
+
+    said = text.PROMPT if prompt is None else prompt, text.NEGATIVE if negative is None else negative
+    text.encode_text(Path(folder), Path(out), *said)
+    return said
+
+
 def models_folder(folder: Path | str | None = None) -> Path:
     """Return the folder in which published weights are looked for, unless one is chosen."""
     from unisync import models

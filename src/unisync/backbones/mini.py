@@ -15,7 +15,8 @@ from torch import Tensor
 from unisync import flow
 from unisync.audio.encoder import SpeechFeatures, encode_speech
 from unisync.backbones.base import Geometry, Given, Guide, Habits, Lips, Told
-from unisync.errors import OptionError, WeightsError
+from unisync.backbones.device import device_of
+from unisync.errors import WeightsError
 from unisync.nets.audio import AudioConfig, AudioEncoder
 from unisync.nets.lora import merge_lora, parse_lora
 from unisync.nets.precision import autocast
@@ -71,7 +72,7 @@ class Mini:
         """Return the backbone that the options ask for; sets the number of torch's threads if they say one."""
         if options.threads:
             torch.set_num_threads(options.threads)
-        made = cls(Path(options.weights) if options.weights else None, _device(options.device))
+        made = cls(Path(options.weights) if options.weights else None, device_of(options.device))
         networks = {"vae": made.vae, "audio": made.audio, "transformer": made.transformer}
         for text in options.lora.split(",") if options.lora else ():
             merge_lora(networks, *parse_lora(text))
@@ -130,16 +131,6 @@ class Mini:
         if self.transformer.config.prediction == "data":
             return flow.data_to_velocity(z, condition.source + out.float(), sigma)
         return out.float()
-
-
-def _device(wish: str) -> str:
-    """Return torch's name of the device. Raises OptionError if it is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wish == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[wish]:
-        raise OptionError(f"device {wish}: PyTorch {torch.__version__} sees none on this machine; take --device cpu")
-    return wish
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,9 @@ def dub(
         own = speeches(speak)
         from unisync import api
 
+        if not dry_run:  # which prints nothing but JSON
+            for line in api.parts(options):
+                print(line, flush=True)
         with bars() as on_progress:
             if dry_run:
                 found = api.outline(film, speech, out, speeches=own, options=options, on_progress=on_progress)

@@ -40,6 +40,25 @@ def doctor(
 
 
 @app.command()
+def text(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="UMT5-XXL and its tokenizer, as transformers or diffusers save them."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write, for dub --text.")],
+    prompt: Annotated[str | None, typer.Option(help="What is to be seen; else somebody who speaks.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What is not; else the usual faults.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Encode text for large public models once, so that dubbing needs no text encoder."""
+    with told(verbose):
+        from unisync import api
+
+        wanted, unwanted = api.encode_text(folder, out, prompt=prompt, negative=negative)
+        print(f"{out}: {wanted!r}, not {unwanted!r}")
+
+
+@app.command()
 def models(
     do: Annotated[
         Literal["list", "where", "check"],

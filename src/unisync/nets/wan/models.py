@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -97,11 +99,13 @@ def load_transformer(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     editing: bool = False,
+    loras: Sequence[tuple[Mapping[str, Delta], float]] = (),
 ) -> Transformer:
     """Return the network that files hold, read a tensor at a time.
 
     adapter: what is added to them; where both have a tensor, the adapter's is taken.  editing: as `config_of` has it;
-    what is new is born such that the network gives what it gave.
+    what is new is born such that the network gives what it gave.  loras: changes, as `read_lora` has them, and how much
+    of each is added.
     Raises WeightsError if the files do not go together or lack a tensor.
     """
     base = files.recognise()
@@ -119,6 +123,8 @@ def load_transformer(
             continue
         store = adapter if adapter and name in theirs else files
         value = _changed(store.tensor(name), changes, name)
+        for more, scale in loras:
+            value = _changed(value, more, name, scale) if scale else value
         if name == "patch_embedding.weight":
             value = expand_patch_embedding(value, net.config.channels_in)
         # Copied even where nothing changes: a product's last bits depend on how its factors are aligned in memory, and
@@ -131,15 +137,15 @@ def load_transformer(
     return net
 
 
-def _changed(value: Tensor, changes: dict[str, Delta], name: str) -> Tensor:
-    """Return a tensor with what a LoRA in the adapter's file adds to it."""
+def _changed(value: Tensor, changes: Mapping[str, Delta], name: str, scale: float = 1.0) -> Tensor:
+    """Return a tensor with `scale` times what a LoRA adds to it."""
     module, _, leaf = name.rpartition(".")
     delta = changes.get(module) or changes.get(name)
     if delta is None:
         return value
     if leaf == "bias":
-        return value if delta.diff_b is None else value + delta.diff_b.to(value.dtype)
-    return value if delta.shape is None else (value.float() + delta.weight().view_as(value)).to(value.dtype)
+        return value if delta.diff_b is None else value + scale * delta.diff_b.to(value.dtype)
+    return value if delta.shape is None else (value.float() + scale * delta.weight().view_as(value)).to(value.dtype)
 
 
 def _put(net: nn.Module, name: str, value: Tensor, parameter: bool) -> None:

@@ -1,0 +1,29 @@
+"""What is read by transformers: published encoders in local folders, never from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unisync.errors import WeightsError
+from unisync.nets.wan.stores import read_json
+
+
+def pretrained(kind: str, folder: Path, **more: Any) -> Any:
+    """Return what a class of transformers, by its name, makes of a folder. Raises WeightsError if it cannot."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise WeightsError(f"{folder}: reading it needs transformers: pip install 'unisync[wan]'") from error
+    try:
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **more)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise WeightsError(f"{folder}: {kind} cannot be read from it ({first}); get it again") from error
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Return what a folder says that it holds. Raises WeightsError if it does not."""
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{folder}: no config.json in it; give the folder of a model as transformers saves it")
+    return read_json(folder / "config.json")
