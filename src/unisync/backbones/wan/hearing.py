@@ -6,6 +6,7 @@ hears 12 ms later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,8 @@ ROWS = RATE / HOP
 """Feature rows a second of all these encoders."""
 PIECE, STEP, FADE = 30, 20, 1
 """Seconds: what is encoded at once, how far one piece lies from the next, and how long they are faded into each other."""
-WAV2VEC_REACH = 400
-"""Samples that a row of wav2vec2 hears."""
+BEYOND = 400 - HOP
+"""Samples beyond its own that a row of wav2vec2 hears."""
 SOFT_SECONDS = 0.08
 NATIVE = 4
 """Film frames of a latent frame."""
@@ -138,12 +139,14 @@ class Wav2Vec:
         self._hear: Any = pretrained("Wav2Vec2FeatureExtractor", folder)
         self._network: Any = pretrained("Wav2Vec2Model", folder)
         self._network.float().eval().requires_grad_(False)
+        if self.rate != ROWS:
+            self._network.feature_extractor.register_forward_hook(self._slowed)
 
     @torch.no_grad()
     def __call__(self, samples: Floats, device: torch.device) -> Tensor:
         num = -(-len(samples) // HOP)  # rows, the last of which hear beyond the end
         whole = self._hear(samples, sampling_rate=RATE, return_tensors="np").input_values[0]
-        whole = np.pad(np.asarray(whole, np.float32), (0, num * HOP + WAV2VEC_REACH - len(samples)))
+        whole = np.pad(np.asarray(whole, np.float32), (0, num * HOP + BEYOND - len(samples)))
         self._network.to(device)
         rows = in_pieces(whole, num, self.rate, lambda piece: self._encode(torch.from_numpy(piece).to(device)))
         self._network.to("cpu")
@@ -151,13 +154,13 @@ class Wav2Vec:
 
     def _encode(self, piece: Tensor) -> Tensor:
         """Return (L, states, width) of samples (N,)."""
-        features = self._network.feature_extractor(piece[None])
-        if self.rate != ROWS:
-            size = max(1, round(features.shape[-1] * self.rate / ROWS))
-            features = torch.nn.functional.interpolate(features, size=size, mode="linear", align_corners=True)
-        hidden, _ = self._network.feature_projection(features.transpose(1, 2))
-        states = self._network.encoder(hidden, output_hidden_states=True).hidden_states
+        states = self._network(piece[None], output_hidden_states=True).hidden_states
         return torch.stack([state[0] for state in states[-self.states :]], dim=1)
+
+    def _slowed(self, _module: Any, _given: Any, features: Tensor) -> Tensor:
+        """Return the convolutions' features (1, C, L) at the pace that the transformer is to have."""
+        seconds = torch.arange(math.ceil(features.shape[-1] * self.rate / ROWS), device=features.device) / self.rate
+        return at_moments(features[0].T, ROWS, seconds).T[None]
 
 
 class Whisper:

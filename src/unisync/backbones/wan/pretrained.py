@@ -15,6 +15,7 @@ def pretrained(kind: str, folder: Path, **more: Any) -> Any:
         import transformers
     except ImportError as error:
         raise WeightsError(f"{folder}: reading it needs transformers: pip install 'unisync[wan]'") from error
+    transformers.utils.logging.disable_progress_bar()
     try:
         return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **more)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
