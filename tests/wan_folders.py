@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unisync.backbones.wan import hearing
-from unisync.nets.wan import families, multitalk, s2v
+from unisync.backbones.wan import hearing, text
+from unisync.nets.wan import families, models, multitalk, s2v
 from unisync.nets.wan.families import FAMILIES, Family, Shapes, Size, family_shapes
 from unisync.nets.wan.xdub import XDub
 from wan_vae import nested, small_vae
@@ -22,12 +22,14 @@ from wan_vae import nested, small_vae
 CANVAS = 64
 SIZES = {1536: Size(128, 2, 64, 16), 5120: Size(256, 2, 64, 16), 3072: Size(384, 2, 64, 48)}
 """By the published width; three, that wrong pairs can be told."""
+WHISPER = 32
+"""Width of Whisper's features where they are 1280."""
 STATES = 3
 """Hidden states that are heard where the published models hear 12 or 25."""
 FEWER = {
     "_multitalk": {5 * 12 * 768: 5 * STATES * 768, 8 * 12 * 768: 8 * STATES * 768},
     "_speech_to_video": {25: STATES},
-    "_xdub": {1536: 64, 8 * 1536: 8 * 64, 4 * 1536: 4 * 64},
+    "_xdub": {1536: 64, 8 * 1536: 8 * 64, 4 * 1536: 4 * 64, 1280 + 768: WHISPER + 768},
 }
 """Sizes of what hears, by the function of `families` that lists it."""
 
@@ -43,9 +45,15 @@ def small_families() -> Iterator[None]:
         for net in (multitalk, s2v):
             patch.setattr(net, "STATES", STATES)
         patch.setattr(XDub, "inner", 64)
+        patch.setattr(text, "LENGTH", 16)
+        patch.setitem(models.AUDIO_WIDTHS, "audio_attn", WHISPER + 768)
         for audio, needs in hearing.NEEDS.items():
-            fewer = tuple(replace(each, states=min(each.states, STATES)) for each in needs)
-            patch.setitem(hearing.NEEDS, audio, fewer)
+            fewer = (replace(each, states=min(each.states, STATES)) for each in needs)
+            patch.setitem(
+                hearing.NEEDS,
+                audio,
+                tuple(replace(each, width=WHISPER) if each.kind == "whisper" else each for each in fewer),
+            )
         family_shapes.cache_clear()
         yield
     family_shapes.cache_clear()
@@ -79,13 +87,13 @@ def write_parts(root: Path) -> dict[str, Path]:
     for name, width in (("base", 768), ("large", 1024)):
         config = Wav2Vec2Config(
             hidden_size=width, num_hidden_layers=STATES - 1, num_attention_heads=2, intermediate_size=16,
-            conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
+            conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=16,
             do_stable_layer_norm=name == "large", feat_extract_norm="layer" if name == "large" else "group",
         )  # fmt: skip
         Wav2Vec2Model(config).save_pretrained(root / name)
         Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(root / name)
     whisper = WhisperConfig(
-        d_model=1280, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        d_model=WHISPER, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
         encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=8, max_target_positions=4, pad_token_id=0, bos_token_id=0,
         eos_token_id=0, decoder_start_token_id=0,
     )  # fmt: skip
@@ -95,9 +103,9 @@ def write_parts(root: Path) -> dict[str, Path]:
         hidden_size=1280, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=28, patch_size=14
     )
     CLIPVisionModel(clip).save_pretrained(root / "wan21" / "image_encoder")
-    text = {"prompt": torch.randn(4, 4096).bfloat16(), "negative": torch.randn(3, 4096).bfloat16()}
+    words = {"prompt": torch.randn(4, 4096).bfloat16(), "negative": torch.randn(3, 4096).bfloat16()}
     spec = {"kind": "text", "prompt": "somebody speaks", "negative": "nobody"}
-    save_file(text, root / "text.safetensors", metadata={"unisync": json.dumps(spec)})
+    save_file(words, root / "text.safetensors", metadata={"unisync": json.dumps(spec)})
     return {name: root / name for name in ("wan21", "wan22", "base", "large", "whisper", "text.safetensors")}
 
 

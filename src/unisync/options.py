@@ -164,8 +164,8 @@ class DubOptions(_Options):
     seed: int = _option(0, "The same seed gives the same film.")
     source_lips: SourceLips | None = _option(
         None,
-        "What the method paints on: the shot's own mouths that come nearest to the speech (unisync), closed lips, the film "
-        "as it is (omnisync), or the film without its mouth.",
+        "What the method paints on: the shot's own mouths that come nearest to the speech (unisync, with the embedded "
+        "model), closed lips (unisync, with others), the film as it is (omnisync), or the film without its mouth.",
     )
     start: float | None = _option(
         None,
@@ -188,7 +188,7 @@ class DubOptions(_Options):
         "omnisync); what the last changes beyond the mouth is measured.",
     )
     carry: bool | None = _option(
-        None, "Go on from the last painted frames (omnisync), or paint stretches side by side."
+        None, "Go on from the last painted frames (omnisync, public models), or paint stretches side by side."
     )
     face: str = _option(
         "largest", "Which face: a name from 'scan' (or several, with commas), largest, speaking, all, x,y@seconds."

@@ -23,17 +23,18 @@ from unisync.backbones.base import Guide, chosen_backbone
 from unisync.backbones.wan import backbone as wan
 from unisync.backbones.wan.backbone import Wan
 from unisync.backbones.wan.habits import USAGE, power, staircase
+from unisync.backbones.wan.parts import gather
 from unisync.cli import app
 from unisync.dub import dub_frames
 from unisync.errors import OptionError, WeightsError
 from unisync.media import EncodeOptions, drawn, probe, read_frames, read_sound, write_film
-from unisync.methods.omnisync import Omnisync
 from unisync.methods.unisync import Unisync
 from unisync.nets.wan.families import FAMILIES
+from unisync.nets.wan.names import to_diffusers
 from unisync.options import DubOptions
 from unisync.scan import save_plan, scan_film
 from unisync.types import ArrayPicture, Frame, Pixels, Reference, Sound, Track, Window
-from wan_folders import CANVAS, small_families, write_model, write_parts
+from wan_folders import CANVAS, WHISPER, small_families, write_model, write_parts
 
 NUM, LENGTH = 11, 9
 HEARING = [key for key, family in FAMILIES.items() if family.audio]
@@ -109,8 +110,8 @@ def track(num: int = LENGTH) -> Track:
     return Track("face1", 0, num, marks, np.zeros((num, 4), np.float32), ones, ones)
 
 
-def render(backbone: Wan, given: list[Window], method: type = Unisync, **changes: object) -> list[Pixels]:
-    chosen = method(DubOptions.from_dict({"steps": 2, "detail": 0, **changes}), backbone)
+def render(backbone: Wan, given: list[Window], **changes: object) -> list[Pixels]:
+    chosen = Unisync(DubOptions.from_dict({"steps": 2, "detail": 0, **changes}), backbone)
     return [made for _, made in chosen.begin(track()).render(given)]
 
 
@@ -152,8 +153,8 @@ def test_outside_the_masks_every_bit_is_the_films(models: dict[str, dict[str, st
 @pytest.mark.parametrize("key", HEARING)
 def test_other_words_give_another_picture_where_they_are_spoken(models: dict[str, dict[str, str]], key: str) -> None:
     backbone = made_once(models, key)
-    one = voice(4)
-    late = Sound(np.concatenate([one.samples[: 3 * 16000], voice(1, 1).samples]), 16000)
+    one = voice(3)
+    late = Sound(np.concatenate([one.samples[: 2 * 16000], voice(1, 1).samples]), 16000)
     here = Sound(np.concatenate([voice(1, 1).samples, one.samples[16000:]]), 16000)
     given = [window(sound) for sound in (one, late, here)]
     heard = [backbone.listen(each.sound) for each in given]
@@ -199,7 +200,7 @@ def test_windows_share_noise_and_go_on_from_one_another(
 
     monkeypatch.setattr(backbone, "decode", lambda z: decode(ends.append(z) or z))
     monkeypatch.setattr(backbone, "condition", noted)
-    one, _ = render(backbone, [first, second], Omnisync)
+    one, _ = render(backbone, [first, second])
     assert torch.allclose(ends[1][:, :, :2], backbone.encode(one[4:]), atol=1e-4)
     assert before[0] is None and before[1] is not None and np.array_equal(before[1], one[4:])
 
@@ -211,7 +212,7 @@ def test_time_is_the_films_own(models: dict[str, dict[str, str]]) -> None:
     given = window(sound, rate=rate)
     told = backbone.condition(wan.Given(given, torch.zeros(1)), heard)
     assert torch.allclose(told.seconds, torch.tensor([[0, 4 / rate, 8 / rate]]))
-    assert heard is not None and told.audio is not None and told.audio.shape == (1, 3, 8, 2048)
+    assert heard is not None and told.audio is not None and told.audio.shape == (1, 3, 8, WHISPER + 768)
     moment = torch.tensor([5 / rate])  # the first film frame of the third latent frame
     assert torch.allclose(told.audio[0, 2, 0], heard.at(moment)[0, 0], atol=1e-5)
 
@@ -294,7 +295,9 @@ def test_a_lora_changes_what_is_painted(models: dict[str, dict[str, str]], tmp_p
 
 def test_a_backbone_without_lips_says_what_it_cannot(models: dict[str, dict[str, str]]) -> None:
     backbone = made_once(models, "fantasytalking")
-    assert Unisync(DubOptions(), backbone).manner.source_lips == "neutral"
+    manner = Unisync(DubOptions(), backbone).manner
+    assert manner.source_lips == "neutral" and manner.carry and manner.tau_inj == 0.8
+    assert not Unisync(DubOptions(carry=False), backbone).manner.carry
     for wrong, told in (
         ({"source_lips": "nearest"}, "only the embedded model says which lips"),
         ({"strength": 2.0}, "give --guidance instead"),
@@ -329,6 +332,25 @@ def test_what_does_not_go_together_is_told_before_any_film(models: dict[str, dic
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in cases[0][0].items()]
     done = CliRunner().invoke(app, [*arguments, *flags])
     assert done.exit_code == 2 and "48 channels does not go with" in done.output and not list(tmp_path.iterdir())
+
+
+def test_parts_are_found_in_a_pipelines_folder(models: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    flags = models["wan2.1-i2v-14b"]
+    place = Path(flags["backbone"]).parent
+    (tmp_path / "vae").symlink_to(place.parent / "wan22" / "vae")
+    (tmp_path / "image_encoder").symlink_to(place / "image_encoder")
+    (tmp_path / "transformer").mkdir()
+    named = {to_diffusers(name): value for name, value in load_file(flags["backbone"]).items()}
+    save_file(named, tmp_path / "transformer" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(WeightsError, match=r"48 channels does not go with Wan2\.1 I2V"):  # so it was found
+        gather(DubOptions.from_dict({**flags, "backbone": str(tmp_path)}))
+    vae = {"vae": str(place / "Wan2.1_VAE.safetensors")}
+    parts = gather(DubOptions.from_dict({**flags, **vae, "backbone": str(tmp_path)}))
+    assert parts.files.layout == "diffusers" and parts.image_encoder == tmp_path / "image_encoder"
+    with pytest.raises(OptionError, match=r"needs its autoencoder.*give --vae"):
+        gather(DubOptions.from_dict({**flags, "backbone": str(tmp_path / "transformer")}))
 
 
 def test_options_of_public_models_need_one() -> None:

@@ -38,6 +38,7 @@ class Habits:
     """How weights are meant to be used, where neither a person nor a method says it; `DubOptions` says what each is.
 
     start: None leaves it to the method.  pose: whether one is followed; None: these weights have no place for it.
+    carry: whether windows go on from one another even if the method would paint them side by side.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class Habits:
     solver: Solver = "euler"
     start: float | None = None
     pose: bool | None = True
+    carry: bool = False
 
 
 @dataclass(frozen=True)

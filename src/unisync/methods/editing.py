@@ -72,6 +72,8 @@ class Editor:
         self.backbone = backbone or chosen_backbone(options)
         self.options, self.manner = options, manner.said(options)
         habits, geometry = self.backbone.habits, self.backbone.geometry
+        if options.carry is None and habits.carry:
+            self.manner = replace(self.manner, carry=True)
         if self.backbone.lips is None:
             self.manner = _without_lips(options, self.manner)
         if options.pose and habits.pose is None:

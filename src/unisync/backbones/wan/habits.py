@@ -24,7 +24,7 @@ class Usage:
 
 
 def _steps(steps: int, shift: float) -> Habits:
-    return Habits(steps, shift, "unipc", ZERO_SHOT, pose=None)
+    return Habits(steps, shift, "unipc", ZERO_SHOT, pose=None, carry=True)
 
 
 def _text(scale: float) -> Guide:
@@ -68,7 +68,7 @@ USAGE: dict[str, Usage] = {
     "multitalk": Usage(EULER, (_audio(4.0), _text(5.0)), canvas=640, overlap=9, rate=25.0),
     # X-Dub was taught to paint from noise, the film beside it.
     "x-dub-5b": Usage(
-        Habits(30, 5.0, "euler", start=1.0, pose=None),
+        Habits(30, 5.0, "euler", start=1.0, pose=None, carry=True),
         (Guide(frozenset({"reference"}), 2.5, staircase), Guide(frozenset({"audio"}), 10.0, power)),
         canvas=512,
         length=77,

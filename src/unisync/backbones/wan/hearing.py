@@ -144,7 +144,7 @@ class Wav2Vec:
 
     @torch.no_grad()
     def __call__(self, samples: Floats, device: torch.device) -> Tensor:
-        num = -(-len(samples) // HOP)  # rows, the last of which hear beyond the end
+        num = max(1, -(-len(samples) // HOP))
         whole = self._hear(samples, sampling_rate=RATE, return_tensors="np").input_values[0]
         whole = np.pad(np.asarray(whole, np.float32), (0, num * HOP + BEYOND - len(samples)))
         self._network.to(device)
@@ -175,7 +175,7 @@ class Whisper:
 
     @torch.no_grad()
     def __call__(self, samples: Floats, device: torch.device) -> Tensor:
-        num = -(-len(samples) // HOP)
+        num = max(1, -(-len(samples) // HOP))
         self._network.to(device)
         rows = in_pieces(np.pad(samples, (0, num * HOP - len(samples))), num, ROWS, lambda x: self._encode(x, device))
         self._network.to("cpu")
