@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
@@ -161,7 +162,18 @@ def test_multitalk_at_its_own_rate_hears_whole_rows() -> None:
     assert torch.allclose(eight[2], torch.arange(25.0 + 3, 25 + 11), atol=1e-3)  # frames 4k - 5 to 4k + 2, k = 2
 
 
-def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
+def test_a_damaged_folder_is_told(folder: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((folder / "wav2vec2" / name).read_bytes())
+    state = load_file(folder / "wav2vec2" / "model.safetensors")
+    state = {name: value for name, value in state.items() if "layers.1.attention.k_proj" not in name}
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"lacks 'encoder\.layers\.1\.attention\.k_proj"):
+        encoder_of(tmp_path, Needs("wav2vec2", WIDTH))
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="Wav2Vec2Model cannot be read from it"):
+        encoder_of(tmp_path, Needs("wav2vec2", WIDTH))
+    (tmp_path / "preprocessor_config.json").unlink()
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
     with pytest.raises(WeightsError, match="Wav2Vec2FeatureExtractor cannot be read from it"):
         encoder_of(tmp_path, Needs("wav2vec2", WIDTH))
