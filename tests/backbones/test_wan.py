@@ -25,14 +25,14 @@ from unisync.backbones.wan.backbone import Wan
 from unisync.backbones.wan.habits import USAGE, power, staircase
 from unisync.backbones.wan.parts import gather
 from unisync.cli import app
-from unisync.dub import dub_frames
+from unisync.dubbing import dub_frames
 from unisync.errors import OptionError, WeightsError
 from unisync.media import EncodeOptions, drawn, probe, read_frames, read_sound, write_film
 from unisync.methods.unisync import Unisync
 from unisync.nets.wan.families import FAMILIES
 from unisync.nets.wan.names import to_diffusers
 from unisync.options import DubOptions
-from unisync.scan import save_plan, scan_film
+from unisync.scanning import load_plan, save_plan, scan_film
 from unisync.types import ArrayPicture, Frame, Pixels, Reference, Sound, Track, Window
 from wan_folders import CANVAS, WHISPER, small_families, write_model, write_parts
 
@@ -138,8 +138,8 @@ def test_every_family_dubs_a_film(
 
 def test_outside_the_masks_every_bit_is_the_films(models: dict[str, dict[str, str]], film: Path, speech: Path) -> None:
     method, source = Unisync(options(models["fantasytalking"])), probe(film)
-    plan = scan_film(source)
-    painted = dub_frames(source, plan, plan.tracks, read_sound(speech), method)
+    plan = load_plan(film.with_suffix(".plan"))
+    painted = dub_frames(source, plan, {each.name: read_sound(speech) for each in plan.tracks}, method)
     for was, now in zip(read_frames(source), painted, strict=True):
         mask = np.zeros((240, 320), bool)
         for edit in now.edits:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unisync.options import DubOptions
+
 if TYPE_CHECKING:
     from unisync.doctor import Check
     from unisync.models import Found
