@@ -121,7 +121,9 @@ def render(backbone: Wan, given: list[Window], **changes: object) -> list[Pixels
 def test_every_family_dubs_a_film(
     models: dict[str, dict[str, str]], key: str, method: str, film: Path, speech: Path, tmp_path: Path
 ) -> None:
-    given = options(models[key], method=method, plan=str(film.with_suffix(".plan")), codec="ffv1", composite="gaussian")
+    given = options(
+        models[key], method=method, steps=1, plan=str(film.with_suffix(".plan")), codec="ffv1", composite="gaussian"
+    )
     report = api.dub(film, speech, tmp_path / "out.mkv", options=given)
     family = FAMILIES[key]
     assert report.faces == 1 and report.facts["backbone"] == family.title and report.facts["licence"] == family.licence
@@ -166,7 +168,8 @@ def test_other_words_give_another_picture_where_they_are_spoken(models: dict[str
     # Their transformers hear all of a piece, the farther off the fainter; what is spoken here must weigh most.
     assert plain is not None and far is not None and near is not None
     assert float((plain - near).norm()) > 2 * float((plain - far).norm())
-    assert not np.array_equal(*(render(backbone, [each])[0] for each in (given[0], given[2])))
+    if key in ("wan2.2-s2v-14b", "multitalk"):
+        assert not np.array_equal(*(render(backbone, [each], steps=1)[0] for each in (given[0], given[2])))
 
 
 def test_what_is_painted_back_is_what_the_autoencoder_keeps(
@@ -234,17 +237,18 @@ def test_guidance_is_told_link_by_link(models: dict[str, dict[str, str]], monkey
         return paint(z, sigma, condition)
 
     monkeypatch.setattr(backbone, "velocity", noted)
-    for scales in ({}, {"guidance": 4.0, "text_guidance": 1.0}, {"guidance": 1.0, "text_guidance": 1.0}):
-        render(backbone, [given], steps=1, **scales)
-    assert calls == [(False, False), (True, False), (True, True), (False, True), (True, True), (True, True)]
     z = torch.randn(1, 16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    performer = Unisync(DubOptions(steps=1), backbone).begin(track())
+    guided = []
+    for scales in ({}, {"guidance": 4.0, "text_guidance": 1.0}, {"guidance": 1.0, "text_guidance": 1.0}):
+        performer = Unisync(DubOptions.from_dict(scales), backbone).begin(track())
+        guided.append(performer.velocity(given, z, None)(z, 0.7))  # type: ignore[attr-defined]
+    assert calls == [(False, False), (True, False), (True, True), (False, True), (True, True), (True, True)]
     condition = backbone.condition(wan.Given(given, z), backbone.listen(given.sound))
-    none, heard, both = backbone.velocities(
-        z, 0.7, condition, [frozenset(), frozenset({"audio"}), frozenset({"audio", "text"})]
+    none, heard, read, both = backbone.velocities(
+        z, 0.7, condition, [frozenset(), frozenset({"audio"}), frozenset({"text"}), frozenset({"audio", "text"})]
     )
-    guided = performer.velocity(given, z, None)(z, 0.7)  # type: ignore[attr-defined]
-    assert torch.allclose(guided, none + 4 * (heard - none) + 5 * (both - heard), atol=1e-4)
+    assert torch.allclose(guided[0], none + 4 * (heard - none) + 5 * (both - heard), atol=1e-4)
+    assert torch.allclose(guided[1], read + 4 * (both - read), atol=1e-4) and torch.equal(guided[2], both)
 
 
 def test_xdubs_scales_fall_with_the_noise() -> None:
@@ -305,6 +309,12 @@ def test_a_backbone_without_lips_says_what_it_cannot(models: dict[str, dict[str,
     ):
         with pytest.raises(OptionError, match=told):
             Unisync(DubOptions.from_dict(wrong), backbone)
+    for key, wrong, told in (
+        ("wan2.1-t2v-1.3b", {"guidance": 2.0}, "which this backbone does not hear"),
+        ("wan2.2-s2v-14b", {"text_guidance": 2.0}, "give --guidance alone"),
+    ):
+        with pytest.raises(OptionError, match=told):
+            Unisync(DubOptions.from_dict(wrong), made_once(models, key))
     assert Unisync(DubOptions(pose=True), made_once(models, "wan2.2-s2v-14b")).pose
 
 
@@ -354,6 +364,8 @@ def test_parts_are_found_in_a_pipelines_folder(models: dict[str, dict[str, str]]
 
 
 def test_options_of_public_models_need_one() -> None:
+    with pytest.raises(OptionError, match="canvas goes with a public model, not with the embedded one"):
+        chosen_backbone(DubOptions(backbone="mini", canvas=256))
     for wrong, told in (
         ({"vae": "x"}, "vae goes with a public model"),
         ({"backbone": "x", "weights": "y"}, "give only one of them"),

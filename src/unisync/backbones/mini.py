@@ -16,14 +16,14 @@ from unisync import flow
 from unisync.audio.encoder import SpeechFeatures, encode_speech
 from unisync.backbones.base import Geometry, Given, Guide, Habits, Lips, Told
 from unisync.backbones.device import device_of
-from unisync.errors import WeightsError
+from unisync.errors import OptionError, WeightsError
 from unisync.nets.audio import AudioConfig, AudioEncoder
 from unisync.nets.lora import merge_lora, parse_lora
 from unisync.nets.precision import autocast
 from unisync.nets.transformer import Condition, Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae, VaeConfig
 from unisync.nets.weights import fill, read_weights
-from unisync.options import DubOptions
+from unisync.options import BACKBONE_PARTS, DubOptions
 from unisync.types import Pixels, Sound
 
 KIND = "mini"
@@ -70,6 +70,9 @@ class Mini:
     @classmethod
     def from_options(cls, options: DubOptions) -> Mini:
         """Return the backbone that the options ask for; sets the number of torch's threads if they say one."""
+        for name in BACKBONE_PARTS:
+            if getattr(options, name):
+                raise OptionError(f"{name} goes with a public model, not with the embedded one; leave it out")
         if options.threads:
             torch.set_num_threads(options.threads)
         made = cls(Path(options.weights) if options.weights else None, device_of(options.device))

@@ -76,8 +76,7 @@ class Editor:
             self.manner = replace(self.manner, carry=True)
         if self.backbone.lips is None:
             self.manner = _without_lips(options, self.manner)
-        if options.pose and habits.pose is None:
-            raise OptionError("pose: this backbone's weights have no place for one; leave --pose out")
+        _check(options, self.backbone)
         self.steps = habits.steps if options.steps is None else options.steps
         self.shift = habits.shift if options.shift is None else options.shift
         self.solver = options.solver or habits.solver
@@ -101,6 +100,16 @@ class Editor:
         if id(sound) not in self._heard:
             self._heard[id(sound)] = sound, self.backbone.listen(sound)
         return self._heard[id(sound)][1]
+
+
+def _check(options: DubOptions, backbone: Backbone) -> None:
+    """Raise OptionError if the options ask for what a backbone has no place for."""
+    if options.pose and backbone.habits.pose is None:
+        raise OptionError("pose: this backbone's weights have no place for one; leave --pose out")
+    if options.guidance is not None and not any("audio" in guide.tells for guide in backbone.guides):
+        raise OptionError("guidance is by the speech, which this backbone does not hear; leave it out")
+    if options.text_guidance is not None and all("audio" in guide.tells for guide in backbone.guides):
+        raise OptionError("text_guidance: this backbone is guided by nothing but the speech; give --guidance alone")
 
 
 def _without_lips(options: DubOptions, manner: Manner) -> Manner:
