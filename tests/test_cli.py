@@ -207,8 +207,10 @@ def test_doctor_says_what_a_public_model_is_and_what_does_not_go_with_it(tmp_pat
     vae = sparse(tmp_path / "vae.safetensors", {"decoder.conv1.weight": (384, 16, 3, 3, 3)})
     name = "blocks.0.self_attn.q.lora_"
     lora = sparse(tmp_path / "lora.safetensors", {f"{name}A.weight": (4, 1536), f"{name}B.weight": (1536, 4)})
-    code, said, _ = unisync("doctor", "--backbone", model, "--vae", vae, "--lora", lora)
-    assert code == 0 and len(said.splitlines()) == 3
+    little = ("--canvas", 128, "--length", 5)
+    code, said, _ = unisync("doctor", "--backbone", model, "--vae", vae, "--lora", lora, *little, "--vram", 3)
+    assert code == 0 and len(said.splitlines()) == 3 + 4
+    assert "weights in fp8, all 30 blocks stay" in said and "TFLOP" in said
     assert (
         "Wan2.1 T2V 1.3B: 1.42 billion parameters" in said
         and "licence Apache-2.0" in said
@@ -220,6 +222,8 @@ def test_doctor_says_what_a_public_model_is_and_what_does_not_go_with_it(tmp_pat
     for given in (("--lora", wide), ("--vae", other), ("--adapter", model)):
         code, _, said = unisync("doctor", "--backbone", model, *given)
         assert code == 2 and said.startswith("unisync: ") and len(said.splitlines()) == 1
+    code, _, said = unisync("doctor", "--backbone", model, "--canvas", 250)
+    assert code == 2 and "canvas must be a multiple of 16" in said
     code, _, said = unisync("doctor", "--backbone", tmp_path / "none.safetensors")
     assert code == 2 and "no such weights file" in said
 

@@ -21,6 +21,7 @@ Solver = Literal["euler", "unipc"]
 Composite = Literal["gaussian", "hard", "none"]
 Codec = Literal["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Storage = Literal["bf16", "fp8"]
 Pictures = Literal["jpeg", "lossless"]
 WhenLonger = Literal["cut", "loop", "bounce", "hold"]
 WhenShorter = Literal["silence", "cut", "loop"]
@@ -211,6 +212,13 @@ class DubOptions(_Options):
     c2pa_key: str | None = _option(None, "The certificate's private key (PEM); else UNISYNC_C2PA_KEY.")
     device: Device = _option("auto", "Where the method runs.")
     threads: int = _option(0, "Threads of the method; 0 is as many as there are cores.")
+    vram: float | None = _option(
+        None,
+        "Gigabytes of the device that a large model may take; else what is free there. What does not fit is swapped.",
+    )
+    storage: Storage | None = _option(
+        None, "How a large model's matrices lie in memory; fp8 is half as large, and rounded. Else as in their file."
+    )
 
     def check(self) -> None:
         if not self.face.strip():
@@ -248,6 +256,7 @@ class DubOptions(_Options):
         _within("seconds", self.seconds, 0.04, 86_400)
         _within("crf", self.crf, 0, 63)
         _within("threads", self.threads, 0, 1024)
+        _within("vram", self.vram, 1, 10_000)
 
     def _check_backbone(self) -> None:
         if self.backbone is None:

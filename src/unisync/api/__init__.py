@@ -14,6 +14,7 @@ from unisync.api.machine import (
     model_rows,
     models_folder,
     parts,
+    plan_memory,
     recognise,
 )
 from unisync.api.training import prepare, train
@@ -39,6 +40,7 @@ __all__ = [
     "models_folder",
     "outline",
     "parts",
+    "plan_memory",
     "prepare",
     "recognise",
     "rows",

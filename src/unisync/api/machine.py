@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unisync.options import DubOptions
+from unisync.options import DubOptions, Storage
 
 if TYPE_CHECKING:
     from unisync.doctor import Check
@@ -80,6 +80,28 @@ def encode_text(
     said = text.PROMPT if prompt is None else prompt, text.NEGATIVE if negative is None else negative
     text.encode_text(Path(folder), Path(out), *said)
     return said
+
+def plan_memory(
+    backbone: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    canvas: int = 512,
+    length: int = 81,
+    vram: float | None = None,
+    storage: Storage | None = None,
+) -> list[str]:
+    """Return lines on how a large public model would lie in memory, and what a step would cost, before anything is loaded.
+
+    canvas: its side in pixels.  length: frames painted at once.  vram: gigabytes; None is no limit.
+    Raises OptionError, which says what would fit, if it is too little.
+    """
+    from unisync.nets.wan import memory
+    from unisync.nets.wan.files import WeightFiles
+
+    files = [WeightFiles(Path(path)) for path in (backbone, adapter) if path is not None]
+    work = memory.Work(files[-1].recognise().family, canvas, length)
+    limit = None if vram is None else vram * 1e9
+    return memory.plan_memory(work, limit, storage or memory.storage_of(files[0].precision)).lines
 
 
 def models_folder(folder: Path | str | None = None) -> Path:

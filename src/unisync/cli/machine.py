@@ -17,6 +17,12 @@ def doctor(
     adapter: Annotated[Path | None, typer.Option(metavar="PATH", help="What adds sound to it.")] = None,
     vae: Annotated[Path | None, typer.Option(metavar="PATH", help="Its autoencoder.")] = None,
     lora: Annotated[list[Path] | None, typer.Option(metavar="PATH", help="For it; may be given often.")] = None,
+    vram: Annotated[float | None, typer.Option(metavar="GB", help="Say how it lies in so much of a device.")] = None,
+    canvas: Annotated[int, typer.Option(metavar="PX", help="Side of what it would paint.")] = 512,
+    length: Annotated[int, typer.Option(metavar="FRAMES", help="Frames that it would paint at once.")] = 81,
+    storage: Annotated[
+        Literal["bf16", "fp8"] | None, typer.Option(metavar="bf16|fp8", help="How its matrices would lie there.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Say what this machine lacks, and the command that mends it; or whether weights go together."""
@@ -25,6 +31,10 @@ def doctor(
 
         if backbone is not None:
             for line in api.recognise(backbone, adapter=adapter, vae=vae, loras=lora or []):
+                print(line)
+            for line in api.plan_memory(
+                backbone, adapter=adapter, canvas=canvas, length=length, vram=vram, storage=storage
+            ):
                 print(line)
             return
         lacking = 0
