@@ -22,6 +22,7 @@ Composite = Literal["gaussian", "hard", "none"]
 Codec = Literal["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Storage = Literal["bf16", "fp8"]
+AttentionKernel = Literal["flash", "efficient", "cudnn", "flash-attn"]
 Pictures = Literal["jpeg", "lossless"]
 WhenLonger = Literal["cut", "loop", "bounce", "hold"]
 WhenShorter = Literal["silence", "cut", "loop"]
@@ -219,6 +220,10 @@ class DubOptions(_Options):
     storage: Storage | None = _option(
         None, "How a large model's matrices lie in memory; fp8 is half as large, and rounded. Else as in their file."
     )
+    attention: AttentionKernel | None = _option(
+        None, "Kernel of a large model's self-attention, PyTorch's or the flash-attn package's; else PyTorch chooses."
+    )
+    compile: bool = _option(False, "Compile a large model's blocks: minutes at the start, faster from then on.")
 
     def check(self) -> None:
         if not self.face.strip():

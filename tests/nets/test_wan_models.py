@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unisync.errors import WeightsError
+from unisync.nets.storage import FP8, Fp8Linear
 from unisync.nets.transformer import Condition, Transformer
 from unisync.nets.wan.families import FAMILIES, Size, family_shapes, whole_shapes
 from unisync.nets.wan.files import WeightFiles
@@ -224,3 +225,36 @@ def test_wrong_pairs_are_refused(tmp_path: Path) -> None:
         load_transformer(fantasy)
     with pytest.raises(WeightsError, match="is a whole transformer and no adapter"):
         load_transformer(i2v, t2v)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_file_in_fp8_is_kept_as_it_is(tmp_path: Path, scaled: bool) -> None:
+    state = tensors(whole_shapes(I2V))
+    for name in [name for name in state if name.startswith("blocks") and name.endswith("weight")]:
+        if state[name].ndim == 2:
+            state[name] = (state[name] * (100 if scaled else 1)).to(FP8)
+            if scaled:
+                state[name.replace("weight", "scale_weight")] = torch.tensor(0.0123)
+    files = written(tmp_path / "x.safetensors", state)
+    small, whole = load_transformer(files, dtype=FP8), load_transformer(files)
+    stored = {name: value for name, value in small.named_parameters() if value.dtype == FP8}
+    assert len(stored) == 2 * 12 and all(torch.equal(value, state[name]) for name, value in stored.items())
+    assert {value.dtype for name, value in small.named_parameters() if name not in stored} == {torch.bfloat16}
+    given = condition(small)
+    given = Condition(**{k: v if v is None or k == "seconds" else v.bfloat16() for k, v in vars(given).items()})
+    z = torch.randn(1, 4, FRAMES, 4, 4, generator=torch.Generator().manual_seed(2)).bfloat16()
+    with torch.no_grad():
+        assert torch.equal(small(z, torch.tensor([0.6]), given), whole(z, torch.tensor([0.6]), given))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_other_files_are_rounded_to_fp8_when_that_is_asked(tmp_path: Path) -> None:
+    state = tensors(whole_shapes(T2V))
+    net = load_transformer(written(tmp_path / "x.safetensors", state), dtype=FP8, editing=True)
+    name = "blocks.1.ffn.0"
+    layer = net.get_submodule(name)
+    assert isinstance(layer, Fp8Linear) and net.head.head.weight.dtype == torch.bfloat16
+    near = layer.weight.float() * layer.get_buffer("scale")
+    wanted = state[f"{name}.weight"]
+    assert 0 < (near - wanted).norm() / wanted.norm() < 0.03

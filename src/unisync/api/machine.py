@@ -81,6 +81,7 @@ def encode_text(
     text.encode_text(Path(folder), Path(out), *said)
     return said
 
+
 def plan_memory(
     backbone: Path | str,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Rotary = tuple[Tensor, Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""How queries, keys and values (B, heads, N, d) become answers."""
 SHORT_CONTEXT = 1024
 """Keys up to which plain products train faster on a CPU than the fused kernel, whose backward is slow there."""
 
@@ -44,6 +47,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, context_width: int | None = None, image: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        self.attend: Attend = attend
         self.q = nn.Linear(width, width)
         self.k = nn.Linear(context_width or width, width)
         self.v = nn.Linear(context_width or width, width)
@@ -67,7 +71,7 @@ class Attention(nn.Module):
         q, k, v = (self.split(t) for t in (q, k, v))
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
-        y = attend(q, k, v)
+        y = self.attend(q, k, v)
         if told is not None:
             y = self.ask(y, q, told)
         out: Tensor = self.o(y.transpose(1, 2).flatten(2))

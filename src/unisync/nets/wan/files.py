@@ -73,6 +73,16 @@ class WeightFiles:
             value = value.float() * scale
         return value if dtype is None else value.to(dtype)
 
+    def quantised(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Return a matrix in fp8 as it lies in the file and its scales, float32 (rows, 1) or (1, 1); None: it is not so."""
+        raw, store = self._find(name)
+        if store.dtype(raw) not in FP8:
+            return None
+        scale = torch.ones(1)
+        if scale_name := self._scales.get(name):
+            scale = self._places[scale_name].tensor(scale_name).float()
+        return store.tensor(raw), scale.reshape(-1, 1)
+
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's shape by its name in the file, companions too, as `recognise` takes them."""

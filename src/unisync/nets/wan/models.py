@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unisync.nets.pose import PoseEncoder
+from unisync.nets.storage import FP8, Fp8Linear, rounded, store_fp8
 from unisync.nets.transformer import Transformer, TransformerConfig, expand_patch_embedding
 from unisync.nets.wan.families import CLIP_WIDTH, FAMILIES, FREQUENCIES, TEXT_WIDTH, Audio, Size
 from unisync.nets.wan.fantasytalking import FantasyTalking
@@ -39,6 +40,8 @@ INJECTED: dict[int, tuple[int, ...]] = {
 """Blocks whose outputs sound is laid over, by how many there are."""
 POSE_GRID = (21, 30, 52)
 """Latent frames and rows and columns of tokens in 81 frames of 832 x 480."""
+Changes = list[tuple[Mapping[str, Delta], float]]
+"""Changes by modules' names, and how much of each is added."""
 NEW = "pose_encoder."
 """What we add to a public model; its file does not have it."""
 
@@ -103,9 +106,10 @@ def load_transformer(
 ) -> Transformer:
     """Return the network that files hold, read a tensor at a time.
 
-    adapter: what is added to them; where both have a tensor, the adapter's is taken.  editing: as `config_of` has it;
-    what is new is born such that the network gives what it gave.  loras: changes, as `read_lora` has them, and how much
-    of each is added.
+    adapter: what is added to them; where both have a tensor, the adapter's is taken.  dtype: fp8 (e4m3) is the blocks'
+    matrices', as the file has them where it is in fp8, and all else is bf16 then.  editing: as `config_of` has it; what is
+    new is born such that the network gives what it gave.  loras: changes, as `read_lora` has them, and how much of each is
+    added.
     Raises WeightsError if the files do not go together or lack a tensor.
     """
     base = files.recognise()
@@ -117,14 +121,20 @@ def load_transformer(
     key = beside.family if beside else base.family
     with torch.device("meta"):
         net = transformer_of(key, editing=editing)
+        if dtype == FP8:
+            dtype = torch.bfloat16
+            store_fp8(net)
     theirs = set(adapter.names()) if adapter else set()
+    added: Changes = [(changes, 1.0), *((more, scale) for more, scale in loras if scale)]
     for name, empty in [*net.named_parameters(), *net.named_buffers()]:
         if name.startswith(NEW):
             continue
         store = adapter if adapter and name in theirs else files
-        value = _changed(store.tensor(name), changes, name)
-        for more, scale in loras:
-            value = _changed(value, more, name, scale) if scale else value
+        if isinstance(matrix := net.get_submodule(name.rpartition(".")[0]), Fp8Linear) and not name.endswith("bias"):
+            if name.endswith("weight"):  # its scale comes with it
+                _put_matrix(matrix, store, name, added, device)
+            continue
+        value = _all_changed(store.tensor(name), added, name)
         if name == "patch_embedding.weight":
             value = expand_patch_embedding(value, net.config.channels_in)
         # Copied even where nothing changes: a product's last bits depend on how its factors are aligned in memory, and
@@ -146,6 +156,22 @@ def _changed(value: Tensor, changes: Mapping[str, Delta], name: str, scale: floa
     if leaf == "bias":
         return value if delta.diff_b is None else value + scale * delta.diff_b.to(value.dtype)
     return value if delta.shape is None else (value.float() + scale * delta.weight().view_as(value)).to(value.dtype)
+
+
+def _all_changed(value: Tensor, added: Changes, name: str) -> Tensor:
+    """Return a tensor with all that is added to it."""
+    for changes, scale in added:
+        value = _changed(value, changes, name, scale)
+    return value
+
+
+def _put_matrix(matrix: Fp8Linear, store: WeightFiles, name: str, added: Changes, device: torch.device | str) -> None:
+    """Fill a layer with what the file has in fp8, else with what rounding makes of it."""
+    untouched = all(name.removesuffix(".weight") not in changes for changes, _ in added)
+    kept = store.quantised(name) if untouched else None
+    weight, scale = kept or rounded(_all_changed(store.tensor(name), added, name))
+    matrix.weight = nn.Parameter(weight.to(device, copy=True), requires_grad=False)
+    matrix.scale = scale.to(device)
 
 
 def _put(net: nn.Module, name: str, value: Tensor, parameter: bool) -> None:
