@@ -223,6 +223,11 @@ class DubOptions(_Options):
     attention: AttentionKernel | None = _option(
         None, "Kernel of a large model's self-attention, PyTorch's or the flash-attn package's; else PyTorch chooses."
     )
+    step_cache: float = _option(
+        0.0,
+        "How far a large model's timestep embedding may have moved, relative to itself, while its blocks' last change is "
+        "taken again instead of running them; 0: they are always run.",
+    )
     compile: bool = _option(False, "Compile a large model's blocks: minutes at the start, faster from then on.")
 
     def check(self) -> None:
@@ -262,6 +267,7 @@ class DubOptions(_Options):
         _within("crf", self.crf, 0, 63)
         _within("threads", self.threads, 0, 1024)
         _within("vram", self.vram, 1, 10_000)
+        _within("step_cache", self.step_cache, 0, 10)
 
     def _check_backbone(self) -> None:
         if self.backbone is None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from small_wan import network, painted
 from unisync.nets.count import weight_bytes
+from unisync.nets.step_cache import StepCache
 from unisync.nets.storage import Fp8Linear, store_fp8
 from unisync.nets.swap import BlockSwap, swap_blocks
 from unisync.nets.wan.memory import Work, plan_memory
@@ -84,9 +85,11 @@ def test_a_network_is_settled_as_planned() -> None:
     net = network(layers=LAYERS)
     before = painted(net)
     plan = replace(plan_memory(Work("wan2.1-t2v-1.3b", canvas=128, length=9)), swapped=2, storage="fp8")
-    settle(net, plan, "cpu", DubOptions(attention="flash"))
+    settle(net, plan, "cpu", DubOptions(attention="flash", step_cache=0.1))
     hooked = [bool(block._forward_hooks) for block in net.blocks]
     assert sum(hooked) == 2 and isinstance(net.blocks[0].ffn[0], Fp8Linear)
     assert all(block.self_attn.attend.__module__ == "unisync.nets.kernels" for block in net.blocks)
+    (cache,) = net.passages
+    assert isinstance(cache, StepCache) and cache.threshold == 0.1
     error = ((painted(net) - before).norm() / before.norm()).item()
     assert 0 < error < 0.1

@@ -7,8 +7,10 @@ frames stand beside those that are painted, F counts both; the painted come firs
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +114,16 @@ class Beside(NamedTuple):
     times: Tensor
     corner: tuple[int, int] = (0, 0)
     """Row and column of the first token's rotary position."""
+
+
+Run = Callable[[Tensor, Tensor, Rotary], Tensor]
+"""Tokens (B, F, S, D), what modulates them (B, F, 6, D) and their places -> tokens as they leave the last block."""
+
+
+class Passage(Protocol):
+    """What stands between a transformer and its blocks: it runs them, or on other tokens, or does not."""
+
+    def __call__(self, run: Run, x: Tensor, steer: Tensor, rotary: Rotary) -> Tensor: ...
 
 
 class Block(nn.Module):
@@ -261,6 +273,7 @@ class Transformer(nn.Module):
             [self.block(config, bool(config.audio_width) and i in config.audio_layers) for i in range(config.layers)]
         )
         self.head = Head(config)
+        self.passages: list[Passage] = []
 
     def forward(self, z: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """Return (B, C, F, h, w) for noisy latents z (B, C, F, h, w) at levels sigma (B,) or (B, F).
@@ -299,11 +312,19 @@ class Transformer(nn.Module):
             text = self.text_embedding(condition.text)
         if config.image_width and condition.image is not None:
             image = self.img_emb(condition.image)
-        for i, block in enumerate(self.blocks):
-            hears = audio is not None and i in config.audio_layers
-            x = block(x, steer, rotary, Told(audio if hears else None, text, image, grid[0]))
-            x = self.after(i, x, audio) if audio is not None else x
+        run: Run = partial(self.through, Told(audio, text, image, grid[0]))
+        for passage in reversed(self.passages):
+            run = partial(passage, run)
+        x = run(x, steer, rotary)
         return self._unpatch(self.head(x[:, : grid[0]], level), grid)
+
+    def through(self, told: Told, x: Tensor, steer: Tensor, rotary: Rotary) -> Tensor:
+        """Return tokens x (B, F, S, D) after all blocks."""
+        deaf = told._replace(audio=None)
+        for i, block in enumerate(self.blocks):
+            x = block(x, steer, rotary, told if i in self.config.audio_layers else deaf)
+            x = self.after(i, x, told.audio) if told.audio is not None else x
+        return x
 
     def look(self, latents: Tensor) -> Tensor:
         """Return tokens (B, R, S, D) of latents (B, C, R, h, w) that stand beside the film."""
