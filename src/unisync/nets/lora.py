@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unisync.errors import WeightsError
-from unisync.nets.wan.lora_files import deltas
+from unisync.nets.wan.lora_files import Delta, deltas
 from unisync.nets.weights import read_weights
 
 KIND = "lora"
@@ -26,8 +26,12 @@ def merge_lora(networks: dict[str, nn.Module], path: Path, scale: float) -> None
     tensors, spec = read_weights(path)
     if spec.get("kind") != KIND or spec.get("part") not in networks:
         raise WeightsError(f"{path}: is no LoRA file for {', '.join(networks)}; 'unisync train' with [lora] writes one")
-    network = networks[spec["part"]]
-    changes = deltas(tensors, spec["lora"], path)
+    add_changes(networks[spec["part"]], deltas(tensors, spec["lora"], path), path, scale)
+
+
+@torch.no_grad()
+def add_changes(network: nn.Module, changes: dict[str, Delta], path: Path, scale: float = 1.0) -> None:
+    """Add `scale` times changes by modules' names to a network's weights; 0 changes no bit. Raises WeightsError."""
     weights = network.state_dict()
     for module, delta in changes.items():
         weight = weights.get(f"{module}.weight")

@@ -15,11 +15,12 @@ from unisync.parse import made, read_toml
 from unisync.training.audio import AudioRecipe
 from unisync.training.distil import DistilRecipe
 from unisync.training.expert import ExpertRecipe
+from unisync.training.large import LargeRecipe
 from unisync.training.lora import LoraRecipe
 from unisync.training.transformer import TransformerRecipe
 from unisync.training.vae import VaeRecipe
 
-Kind = Literal["embedded", "vae", "audio", "transformer", "distil", "expert"]
+Kind = Literal["embedded", "vae", "audio", "transformer", "distil", "expert", "wan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,14 @@ class Recipe:
     transformer: TransformerRecipe = field(default_factory=TransformerRecipe)
     distil: DistilRecipe = field(default_factory=DistilRecipe)
     expert: ExpertRecipe = field(default_factory=ExpertRecipe)
+    wan: LargeRecipe = field(default_factory=LargeRecipe)
     lora: LoraRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.kind in ("embedded", "expert") and self.lora is not None:
             raise OptionError("lora changes one network: take kind transformer, distil, vae or audio")
+        if self.kind == "wan" and self.lora is None:
+            raise OptionError("a large model is taught by a LoRA: give a table [lora]")
         if not self.out:
             raise OptionError("out is missing: name the file to write")
 

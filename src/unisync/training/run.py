@@ -27,6 +27,7 @@ from unisync.training.clips import Clip, Sampler, SamplingRecipe, load_clips, si
 from unisync.training.dataset import Sample, read_rows, read_sample
 from unisync.training.distil import distil_loss
 from unisync.training.expert import train_expert
+from unisync.training.large import train_large
 from unisync.training.latents import encode_samples
 from unisync.training.loop import Batch, Job, Look, Loop, Terms, accelerator
 from unisync.training.lora import add_lora, lora_spec, save_lora
@@ -60,6 +61,10 @@ class Run:
         parent = self.out.absolute().parent
         if not (parent.is_dir() or parent == self.work.absolute()) or self.out.is_dir():
             raise OptionError(f"{self.out}: cannot be written there; name a file in a folder that exists")
+        if self.recipe.kind == "wan":
+            assert self.recipe.lora is not None
+            train_large(self.recipe.wan, self.recipe.lora, self.work / "wan", self.out)
+            return self.out
         read_rows(self.dataset)  # what would fail after hours fails now
         kind, audio = self.recipe.kind, self.recipe.audio
         if audio.teacher and (kind == "audio" or (kind == "embedded" and not self.recipe.go_on)):

@@ -1,0 +1,110 @@
+"""Windows of film as a large model is told of them, encoded once: latents, sources with other lips, sound, pose.
+
+An autoencoder with a stride in time encodes a window as a whole, so windows are cached and not frames. Training then
+needs neither autoencoder nor speech encoder, and any geometry will do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unisync import flow
+from unisync.audio.mel import RATE
+from unisync.errors import OptionError
+from unisync.mask import mouth_mask
+from unisync.methods.pose import draw_pose
+from unisync.mouth import choose_reference, neutralised
+from unisync.nets.transformer import Condition
+from unisync.training.dataset import Sample
+from unisync.training.donors import choose_donors, transplanted
+from unisync.training.loop import Batch
+from unisync.types import Pixels, Reference, Sound, Window
+
+Encode = Callable[[Pixels], Tensor]
+"""Canvases uint8 (F, S, S, 3) -> latents (1, C, F', h, w)."""
+Tell = Callable[[Window, Tensor, Tensor], Condition]
+"""A window with its source's and its pose's latents -> all that a network is told of it."""
+TEXT = "text.pt"
+"""The text is the same in all windows and lies beside them."""
+
+
+def fill_windows(samples: Iterable[Sample], out: Path, encode: Encode, tell: Tell, length: int) -> None:
+    """Write OUT/KEY-START.pt for every window of `length` frames; what is there already is kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    for sample in samples:
+        for start in range(0, len(sample.canvases.pixels) - length + 1, length):
+            goal = out / f"{sample.key}-{start:06d}.pt"
+            if goal.exists():
+                continue
+            data = encode_window(sample, slice(start, start + length), encode, tell)
+            if (text := data.pop("text", None)) is not None and not (out / TEXT).exists():
+                _save(text, out / TEXT)
+            _save(data, goal)
+
+
+@torch.no_grad()
+def encode_window(sample: Sample, span: slice, encode: Encode, tell: Tell) -> dict[str, Tensor]:
+    """Return what `Windows` reads, batch dimensions left out. sources: (2, C, F', h, w), with neutral and with other lips."""
+    clip = sample.canvases
+    pixels, landmarks, seconds = clip.pixels[span], clip.landmarks[span], clip.seconds[span]
+    size = pixels.shape[1]
+    at = choose_reference(landmarks, size)
+    closed = Reference(pixels[at], landmarks[at])
+    neutral = neutralised(pixels, landmarks, closed)
+    donors = choose_donors(landmarks, size, random.Random(f"{sample.key}{span.start}"))
+    other = transplanted(pixels, landmarks, donors, neutral)
+    target = encode(pixels)
+    sources = [encode(neutral), encode(other)]
+    pose = encode(draw_pose(landmarks, size))
+    sound = Sound(np.asarray(clip.samples / 32768, np.float32), RATE)
+    told = tell(Window(span.start, pixels, seconds, landmarks, sound, closed), sources[0], pose)
+    masks = torch.from_numpy(np.stack([mouth_mask(points, size) for points in landmarks]))
+    temporal = round((len(pixels) - 1) / max(target.shape[2] - 1, 1))
+    mask = flow.latent_mask(masks[None], temporal, size // target.shape[-1])[0]
+    given = {name: value[0] for name, value in vars(told).items() if value is not None and name != "source"}
+    found = {**given, "pose": pose[0], "target": target[0], "mask": mask, "sources": torch.cat(sources)}
+    return {name: value.cpu() if name == "seconds" else value.half().cpu() for name, value in found.items()}
+
+
+class Windows:
+    """Cached windows, drawn at random."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OptionError if there are none."""
+        self.files = sorted(path for path in folder.glob("*.pt") if path.name != TEXT)
+        if not self.files:
+            raise OptionError(f"{folder}: holds no windows; encode the dataset for this model first")
+        text = folder / TEXT
+        self.text: Tensor | None = torch.load(text, weights_only=True).float() if text.is_file() else None
+
+    def draw(self, num: int, rnd: random.Random, drop_audio: float) -> Batch:
+        """Return a batch of `num` windows, each with one of its sources, some without their sound."""
+        return self.batch([rnd.choice(self.files) for _ in range(num)], rnd, drop_audio)
+
+    def batch(self, files: Sequence[Path], rnd: random.Random, drop_audio: float = 0.0) -> Batch:
+        """Return these windows as a batch."""
+        samples = [self._sample(path, rnd) for path in files]
+        batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+        batch["keep_audio"] = torch.tensor([float(rnd.random() >= drop_audio) for _ in samples])
+        return batch
+
+    def _sample(self, path: Path, rnd: random.Random) -> dict[str, Tensor]:
+        data: dict[str, Tensor] = torch.load(path, weights_only=True, mmap=True)
+        sources = data.pop("sources")
+        sample = {name: value.float() for name, value in data.items()}
+        sample["source"] = sources[rnd.randrange(len(sources))].float()
+        if (beside := sample.get("reference")) is not None and beside.shape == sample["source"].shape:
+            sample["reference"] = sample["source"]  # models that look at the whole film look at this one
+        return sample if self.text is None else sample | {"text": self.text}
+
+
+def _save(value: object, goal: Path) -> None:
+    part = goal.with_suffix(".part")
+    torch.save(value, part)
+    part.replace(goal)
