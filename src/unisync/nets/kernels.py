@@ -22,9 +22,8 @@ BACKENDS = {
 
 def choose_attention(net: nn.Module, kernel: AttentionKernel, device: torch.device | str) -> None:
     """Let the self-attention of a transformer's blocks run on a kernel. Raises OptionError if the device has it not."""
-    own = [block.get_submodule("self_attn") for block in net.get_submodule("blocks").children()]
+    own = self_attentions(net)
     first = own[0]
-    assert isinstance(first, Attention)
     bias = first.o.bias
     assert bias is not None
     attend = _attend_of(kernel)
@@ -36,8 +35,13 @@ def choose_attention(net: nn.Module, kernel: AttentionKernel, device: torch.devi
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise OptionError(f"attention {kernel} does not run {where} ({why}); leave it to PyTorch") from error
     for attention in own:
-        assert isinstance(attention, Attention)
         attention.attend = attend
+
+
+def self_attentions(net: nn.Module) -> list[Attention]:
+    """Return the self-attention of each of a transformer's blocks."""
+    found = [block.get_submodule("self_attn") for block in net.get_submodule("blocks").children()]
+    return [attention for attention in found if isinstance(attention, Attention)]
 
 
 def compile_blocks(net: nn.Module, backend: str = "inductor") -> None:
