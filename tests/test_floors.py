@@ -26,6 +26,7 @@ NO_TORCH = (
     "options",
     "registry",
     "scanning",
+    "server",
     "types",
 )
 MODULES = [".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for p in FILES]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from unisync.face.align import canvas_matrices, crop_frame, enlarged, finer, transform
@@ -33,6 +35,7 @@ from unisync.production import Production, facts_of, presence, settle, skipped
 from unisync.types import Floats, Frame, Mouths, OnProgress, Patch, Plan, Progress, Reference, Report, Sound, Track
 
 PROGRESS_FRAMES = 5
+PREVIEW_SECONDS, PREVIEW_PIXELS = 1.0, 640
 HARD = 0.5
 """Where a mask that does not fade ends."""
 AHEAD = 8
@@ -76,6 +79,8 @@ def produce(
     cast = {name: sound for name, (sound, _) in made.cast.items()}
     with _soundtrack(made) as (speech, quieter):
         frames = dub_frames(source, made.plan, cast, made.method, changed, keeper)
+        if made.options.preview is not None:
+            frames = _previewed(frames, Path(made.options.preview))
         write_film(_told(frames, len(source), on_progress), made.out, source, speech, made.encode, made.origin)
     spent, several = time.monotonic() - begun, len(made.files) > 1
     tracks = [facts_of(made.plan, t) | ({"speech": str(made.cast[t.name][1])} if several else {}) for t in chosen]
@@ -221,6 +226,21 @@ def _told(frames: Iterator[Frame], total: int, on_progress: OnProgress | None) -
         yield frame
         if on_progress and (done % PROGRESS_FRAMES == 0 or done == total):
             on_progress(Progress("dub", done, total))
+
+
+def _previewed(frames: Iterator[Frame], path: Path) -> Iterator[Frame]:
+    """Write a small JPEG of a finished frame now and then; whoever reads it sees a whole one."""
+    due = 0.0
+    for frame in frames:
+        if time.monotonic() >= due:
+            pixels = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2BGR)
+            scale = min(1.0, PREVIEW_PIXELS / max(pixels.shape))
+            small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            part = path.with_name(f".{path.name}.part")
+            part.write_bytes(cv2.imencode(".jpg", small)[1].tobytes())
+            os.replace(part, path)
+            due = time.monotonic() + PREVIEW_SECONDS
+        yield frame
 
 
 def _beyond(changed: OutsideMask, method: Method) -> dict[str, Value]:

@@ -204,6 +204,9 @@ class DubOptions(_Options):
     crf: int | None = _option(None, "Quality of the picture: lower is better and larger.")
     preset: str | None = _option(None, "Speed of the encoder, ultrafast … medium … veryslow.")
     report: str | None = _option(None, "Write what was done to this JSON file.")
+    preview: str | None = _option(
+        None, "Write the frame just finished to this file, now and then, while at work (.jpg)."
+    )
     provenance: bool = _option(
         True, "Let the film say that its lips were changed: a plain tag, and C2PA by a certificate."
     )
@@ -334,6 +337,36 @@ class PrepareOptions(_Options):
             _within(name, getattr(self, name), 0, 1)
         for name in ("min_rate", "min_sharpness", "max_occlusion", "min_sync"):
             _within(name, getattr(self, name), 0, 1000)
+
+
+@dataclass(frozen=True)
+class ServeOptions(_Options):
+    """How films are dubbed for others over HTTP."""
+
+    host: str = _option("127.0.0.1", "Address to listen at; any but this machine's own wants a token.")
+    port: int = _option(8765, "Port; 0 takes a free one.")
+    root: str = _option("unisync-server", "Folder in which uploads and jobs lie; queued jobs there go on.")
+    token: str | None = _option(None, "What clients must know; else UNISYNC_TOKEN, which other users cannot see.")
+    allow: str | None = _option(None, "Folders whose files may be named instead of uploaded, with commas.")
+    max_upload: int = _option(2000, "Largest upload, in MB.")
+    max_seconds: float = _option(600.0, "Longest film and speech.")
+    max_pixels: int = _option(3840 * 2160, "Largest picture, width times height.")
+    queue: int = _option(32, "Films and jobs that may wait.")
+    workers: int = _option(1, "Films at work at once.")
+    memory: float = _option(8.0, "GB that a worker may take; one that wants more fails alone.")
+    minutes: float = _option(120.0, "A worker that takes longer is ended.")
+    grace: float = _option(10.0, "Seconds that running jobs get to end when the server stops; then they are put back.")
+
+    def check(self) -> None:
+        _within("port", self.port, 0, 65_535)
+        _within("max_upload", self.max_upload, 1, 10**6)
+        _within("max_seconds", self.max_seconds, 0.1, 86_400)
+        _within("max_pixels", self.max_pixels, 256, 10**9)
+        _within("queue", self.queue, 1, 100_000)
+        _within("workers", self.workers, 1, 1024)
+        _within("memory", self.memory, 0.5, 10_000)
+        _within("minutes", self.minutes, 0.01, 10_000)
+        _within("grace", self.grace, 0, 3600)
 
 
 def hints(options: type[_Options]) -> dict[str, Any]:

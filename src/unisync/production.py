@@ -76,6 +76,10 @@ def settle(
         raise OptionError("nothing is said: name a SPEECH, or --speak NAME=FILE for each face")
     encode = EncodeOptions(options.codec, options.crf, options.preset)
     source = probe(film)
+    if options.preview is not None and not Path(options.preview).absolute().parent.is_dir():
+        raise OptionError(
+            f"{options.preview}: the preview cannot be written there; name a file in a folder that exists"
+        )
     for path in files:
         check_out(out, source, path, encode)
     signer = find_signer(options.c2pa_cert, options.c2pa_key) if options.provenance else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from unisync.api import jobs
 from unisync.api.arrays import dub_frames
 from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
-from unisync.api.films import contact_sheet, demo, dub, inspect, load_plan, outline, rows, save_plan, scan
+from unisync.api.films import contact_sheet, demo, dub, inspect, load_plan, measure, outline, rows, save_plan, scan
 from unisync.api.machine import (
     check_models,
     doctor,
     encode_text,
+    list_methods,
     list_models,
     model_rows,
     models_folder,
@@ -34,8 +35,10 @@ __all__ = [
     "import_suite",
     "inspect",
     "jobs",
+    "list_methods",
     "list_models",
     "load_plan",
+    "measure",
     "model_rows",
     "models_folder",
     "outline",

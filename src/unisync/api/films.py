@@ -67,6 +67,28 @@ def outline(
     return production.outline(settled)
 
 
+def measure(path: Path | str) -> dict[str, float]:
+    """Return what a film, picture or sound is: seconds, and of what has a picture width, height, frames, still, sound.
+
+    Raises MediaError.
+    """
+    from unisync.media import probe, read_sound
+    from unisync.media.probe import has_picture
+
+    path = Path(path)
+    if not has_picture(path):
+        return {"seconds": read_sound(path).seconds}
+    film = probe(path)
+    return {
+        "seconds": float(film.duration),
+        "width": film.width,
+        "height": film.height,
+        "frames": len(film),
+        "still": film.still,
+        "sound": film.has_sound,
+    }
+
+
 def inspect(path: Path | str, *, trust: Path | str | None = None) -> Inspected:
     """Read what a film says of its making. trust: authorities (PEM) that must vouch for its signer. Raises UnisyncError."""
     from unisync.media.inspect import inspect

@@ -112,6 +112,13 @@ def models_folder(folder: Path | str | None = None) -> Path:
     return models.models_folder(None if folder is None else Path(folder))
 
 
+def list_methods() -> list[str]:
+    """Return the names of what can paint lips."""
+    from unisync import registry
+
+    return registry.names("method")
+
+
 def list_models(folder: Path | str | None = None) -> list[Found]:
     """Return how every known file of published weights stands."""
     from unisync import models

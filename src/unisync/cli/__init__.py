@@ -9,10 +9,10 @@ import signal
 import sys
 from typing import NoReturn
 
-from unisync.cli import evaluation, films, jobs, machine, training
+from unisync.cli import evaluation, films, jobs, machine, server, training
 from unisync.cli.app import app
 
-__all__ = ["app", "evaluation", "films", "jobs", "machine", "main", "training"]
+__all__ = ["app", "evaluation", "films", "jobs", "machine", "main", "server", "training"]
 
 
 def _terminated(signum: int, _frame: object) -> NoReturn:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from unisync import __version__
 from unisync.errors import OptionError
-from unisync.options import DubOptions, PrepareOptions, ScanOptions, TrainOptions, hints
+from unisync.options import DubOptions, PrepareOptions, ScanOptions, ServeOptions, TrainOptions, hints
 
 Chosen = TypeVar("Chosen", DubOptions, PrepareOptions)
 
@@ -58,7 +58,7 @@ def unisync(
 
 
 def flags(
-    options: type[DubOptions] | type[ScanOptions] | type[PrepareOptions] | type[TrainOptions],
+    options: type[DubOptions] | type[ScanOptions] | type[PrepareOptions] | type[TrainOptions] | type[ServeOptions],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag for every option; what is set arrives as the dictionary `values`."""
 

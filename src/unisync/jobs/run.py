@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LOG = "log.txt"
 PARTS = ".unisync-*"
 """What is being written."""
-WRITTEN = {"codec", "crf", "preset", "report"}
+WRITTEN = {"codec", "crf", "preset", "report", "preview", "provenance", "c2pa_cert", "c2pa_key"}
 """Options that change how a film is written and not what is painted."""
 
 

@@ -61,6 +61,12 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     return None
 
 
+def has_picture(path: Path | str) -> bool:
+    """Return whether a file has a picture that moves or stands for itself; MediaError where it cannot be read."""
+    with open_input(path) as container:
+        return picture_stream(container) is not None
+
+
 def probe(path: Path | str) -> Film:
     """Look at a film or picture: decode its first frame, and read all packets for the frames' exact times.
 
