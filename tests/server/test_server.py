@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,15 @@ from typing import Any
 import pytest
 from served import Server
 
+from unisync.api import jobs
 from unisync.errors import OptionError
 from unisync.media import probe
 from unisync.media.inspect import inspect
 from unisync.options import ServeOptions
+from unisync.server.asked import Asked
+from unisync.server.meters import Meters
 from unisync.server.serving import serve
+from unisync.server.storage import Kind
 
 NUM = 15
 Ready = tuple[dict[str, Any], dict[str, Any]]
@@ -107,6 +113,27 @@ def test_an_upload_without_a_length_is_cut_off_at_the_limit(server: Server) -> N
     answer = server.ask("POST", "/api/films?name=a.mp4", (b"x" * 100_000 for _ in range(21)))
     assert answer.status == 413
     assert len(list((server.root / "films").iterdir())) == before
+
+
+def test_a_body_that_is_no_upload_has_a_limit(server: Server) -> None:
+    for body, status in ((b'{"film": "' + b"x" * 2_000_000, 413), ((b"x" * 1000 for _ in range(3)), 411)):
+        answer = server.ask("POST", "/api/jobs", body, {"content-type": "application/json"})
+        assert answer.status == status and answer.error
+
+
+def test_a_client_that_leaves_leaves_nothing(server: Server) -> None:
+    before = sorted((server.root / "films").iterdir())
+    with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+        head = b"POST /api/films?name=a.mp4 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nx"
+        leaving.sendall(head)
+        while sorted((server.root / "films").iterdir()) == before:
+            time.sleep(0.01)
+    end = time.monotonic() + 20
+    while sorted((server.root / "films").iterdir()) != before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    counted = 'unisync_requests_total{method="POST",route="/api/films",status="500"}'
+    assert counted not in server.ask("GET", "/metrics").body.decode()
 
 
 @pytest.mark.parametrize("given", [{"weights": "/etc/passwd"}, {"c2pa-key": "x"}, {"report": "/tmp/x"}, {"plan": "x"}])
@@ -213,9 +240,31 @@ def test_a_token_a_full_queue_and_whatever_is_killed(tmp_path: Path, film: Path,
     assert set(states) <= {"done", "queued", "running"}  # put back, to go on by the next start
 
 
-def server_state(folder: Path) -> str:
-    from unisync.api import jobs
+def test_a_worker_that_never_begins_is_given_up(
+    tmp_path: Path, film: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is started for ever: the job says why it was put aside, and can be asked for again."""
+    options = ServeOptions(root=str(tmp_path))
+    asked = Asked(options, Meters())
+    asked.storage.sweep()
+    asked.desk.begin()
+    asked.storage.allowed = (film.parent, speech.parent)
+    kinds: tuple[tuple[Kind, Path], ...] = (("film", film), ("speech", speech))
+    ids = [asked.name_path(kind, str(path))["id"] for kind, path in kinds]
+    for name, (kind, _) in zip(ids, kinds, strict=True):
+        asked.storage.change(kind, name, state="ready", facts={"still": False})
+    job = asked.create(*ids, {"method": "echo"}, "mp4")
+    monkeypatch.setattr(jobs, "start", lambda *_, **__: subprocess.Popen(["false"], start_new_session=True))
+    end = time.monotonic() + 30
+    while asked.job(job["id"]).view()["state"] == "queued":
+        asked.desk.tick()
+        assert time.monotonic() < end
+    view = asked.job(job["id"]).view()
+    assert view["state"] == "cancelled" and "exit code 1), 2 times" in view["error"]
+    assert asked.retry(job["id"])["error"] == ""
 
+
+def server_state(folder: Path) -> str:
     state = jobs.read(folder.parent, folder.name).state
     return "running" if state == "interrupted" else state
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
@@ -218,9 +218,9 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
         return asked.create(new.film, new.speech, new.options, new.container)
 
     @app.get("/api/jobs", tags=tags)
-    def every() -> dict[str, Any]:
-        """List the jobs, oldest first."""
-        return {"jobs": asked.list()}
+    def every(most: Annotated[int, Query(ge=1, le=10_000)] = 100) -> dict[str, Any]:
+        """List the newest jobs, oldest first."""
+        return {"jobs": asked.list(most)}
 
     @app.get("/api/jobs/{id}", tags=tags)
     def one(id: str) -> dict[str, Any]:  # noqa: A002

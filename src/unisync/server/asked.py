@@ -14,7 +14,7 @@ from unisync.api import jobs
 from unisync.errors import JobError, OptionError
 from unisync.options import DubOptions, ServeOptions
 from unisync.server import views
-from unisync.server.desk import Desk
+from unisync.server.desk import REQUEST, Desk, note
 from unisync.server.meters import Meters
 from unisync.server.problems import Refused, missing
 from unisync.server.storage import ID, Kind, Storage, new_id, write_whole
@@ -67,9 +67,9 @@ class Asked:
     def delete_upload(self, kind: Kind, name: str) -> None:
         """Delete an upload that no job needs which waits or is at work."""
         self.storage.folder(kind, name)
-        for job in self.list():
-            if job[kind] == name and job["state"] in ("queued", "running"):
-                raise Refused(409, f"job {job['id']} needs this {kind}: cancel it first")
+        for job in self.desk.every():
+            if job.state in ("queued", "running") and self.job(job.id).request[kind] == name:
+                raise Refused(409, f"job {job.id} needs this {kind}: cancel it first")
         self.storage.delete(kind, name)
 
     def create(self, film: str, speech: str, given: dict[str, Any], container: str) -> dict[str, Any]:
@@ -92,17 +92,18 @@ class Asked:
             "still": about["facts"]["still"],
             "container": container,
             "options": given,
+            "problem": "",
             "paths": {about["path"]: about["title"], spoken["path"]: spoken["title"]},
         }
         full = DubOptions.from_dict(given | ours_now)
         jobs.create(self.desk.jobs, about["path"], spoken["path"], folder / f"out.{container}", full, id=name)
-        write_whole(folder / views.REQUEST, request)
+        write_whole(folder / REQUEST, request)
         return self.job(name).view()
 
-    def list(self) -> list[dict[str, Any]]:
-        """Return how all jobs stand, oldest first."""
+    def list(self, most: int) -> list[dict[str, Any]]:
+        """Return how the newest jobs stand, oldest first."""
         found = []
-        for job in jobs.list_jobs(self.desk.jobs):
+        for job in self.desk.every()[-most:]:
             try:
                 found.append(self.job(job.id).view())
             except (Refused, JobError):  # deleted meanwhile, or being made
@@ -125,7 +126,9 @@ class Asked:
     def retry(self, name: str) -> dict[str, Any]:
         """Queue a job again. Raises JobError where it is at work."""
         self.desk.check_room()
+        self.job(name)
         self.desk.tries.pop(name, None)
+        note(self.desk.jobs / name, problem="")
         return self._after(name, jobs.retry)
 
     def delete_job(self, name: str) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from unisync.api import jobs
@@ -21,12 +22,14 @@ from unisync.errors import JobError
 from unisync.options import ServeOptions
 from unisync.server.meters import Meters
 from unisync.server.problems import Refused
-from unisync.server.storage import PLURAL, Kind, Storage
+from unisync.server.storage import PLURAL, Kind, Storage, print_of, write_whole
 
 TICK_SECONDS = 0.2
 TRIES = 2
 """How often a job is started that was ended from outside, before somebody has to ask for it."""
 LOG = "look.log"
+REQUEST = "request.json"
+"""What the server notes in a job's folder: which uploads it is made of."""
 GIGABYTE = 1 << 30
 
 
@@ -55,6 +58,7 @@ class Desk:
         self.jobs = storage.root / "jobs"
         self.works: list[Work] = []
         self.tries: dict[str, int] = {}
+        self._known: dict[str, tuple[tuple[int, int], jobs.Job]] = {}
         self.stopping = False
 
     @property
@@ -68,7 +72,7 @@ class Desk:
             for about in self.storage.every(kind):
                 if about["state"] == "running":
                     self.storage.change(kind, about["id"], state="queued")
-        for job in jobs.list_jobs(self.jobs):
+        for job in self.every():
             if job.state == "interrupted":
                 jobs.retry(self.jobs, job.id)
 
@@ -94,7 +98,7 @@ class Desk:
         """Return how many uploads and jobs wait."""
         uploads = [about for kind in PLURAL for about in self.storage.every(kind)]
         num = sum(1 for about in uploads if about["state"] == "queued")
-        return num + len(self._queued())
+        return num + len(self._queued(self.every()))
 
     def check_room(self) -> None:
         """Raise Refused (503) where as much waits as may."""
@@ -108,8 +112,9 @@ class Desk:
             return
         if not any(work.what == "look" for work in self.works):
             self._look()
-        queued = self._queued()
-        free = self.options.workers - sum(job.state == "running" for job in jobs.list_jobs(self.jobs))
+        found = self.every()
+        queued = self._queued(found)
+        free = self.options.workers - sum(job.state == "running" for job in found)
         started = {work.id for work in self.works}
         for job in [job for job in queued if job.id not in started][: max(0, free)]:
             self.tries[job.id] = self.tries.get(job.id, 0) + 1
@@ -117,14 +122,32 @@ class Desk:
                 seconds = self.options.minutes * 60
                 process = jobs.start(self.jobs, job.id, memory_bytes=self.memory, seconds=seconds)
                 self.works.append(Work("job", None, job.id, process, time.monotonic()))
-        self.meters.waiting.set(self.waiting())
+        self.meters.waiting.set(len(queued))
         self.meters.running.set(len(self.works))
 
-    def _queued(self) -> list[jobs.Job]:
+    def every(self) -> list[jobs.Job]:
+        """Return all jobs, oldest first; those that are not at work are read again only where their file has changed."""
+        found = []
+        for folder in self.jobs.glob("*/"):
+            name = folder.name
+            try:
+                print_ = print_of(folder / "job.json")
+                known = self._known.get(name)
+                if known is None or known[0] != print_ or known[1].state in ("running", "interrupted"):
+                    known = self._known[name] = print_, jobs.read(self.jobs, name)
+            except (OSError, JobError):  # being made or deleted, or damaged
+                self._known.pop(name, None)
+                continue
+            found.append(known[1])
+        for gone in set(self._known) - {job.id for job in found}:
+            self._known.pop(gone, None)
+        return sorted(found, key=lambda job: (job.created, job.id))
+
+    def _queued(self, found: list[jobs.Job]) -> list[jobs.Job]:
         """Return the jobs that wait, and those ended from outside that may be tried once more; oldest first."""
         return [
             job
-            for job in jobs.list_jobs(self.jobs)
+            for job in found
             if job.state == "queued" or (job.state == "interrupted" and self.tries.get(job.id, 0) < TRIES)
         ]
 
@@ -154,9 +177,20 @@ class Desk:
             self.works.remove(work)
             good = work.process.returncode == 0
             self.meters.work.labels(work.what, "good" if good else "bad").observe(spent)
-            if work.kind is not None:
-                with suppress(Refused):  # deleted meanwhile
+            with suppress(Refused, JobError):  # deleted meanwhile
+                if work.kind is not None:
                     self._looked(work, work.kind)
+                elif not self.stopping and self.tries.get(work.id, 0) >= TRIES:
+                    self._give_up(work)
+
+    def _give_up(self, work: Work) -> None:
+        """Note why a job is not tried any more whose worker ended without a word; one that never began is cancelled."""
+        state = jobs.read(self.jobs, work.id).state
+        if state in ("queued", "interrupted"):
+            why = f"its worker ended without a word ({_how(work)}), {TRIES} times"
+            note(self.jobs / work.id, problem=f"{why}: it may want more memory than there is for one")
+        if state == "queued":
+            jobs.cancel(self.jobs, work.id)
 
     def _looked(self, work: Work, kind: Kind) -> None:
         """Write down what a look found, or why it found nothing."""
@@ -170,8 +204,17 @@ class Desk:
             self.storage.change(kind, work.id, state="refused", error=self._why(work, kind))
 
     def _why(self, work: Work, kind: Kind) -> str:
-        code = work.process.returncode
-        if work.late or code == -signal.SIGXCPU:
+        if work.late or work.process.returncode == -signal.SIGXCPU:
             return f"the {kind} took longer than {self.options.minutes:g} minutes to look at: send a shorter one"
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"the {kind} could not be looked at ({how}): it is damaged, or wants more memory than there is for one"
+        return f"the {kind} could not be looked at ({_how(work)}): it is damaged, or wants more memory than there is for one"
+
+
+def note(folder: Path, **values: Any) -> None:
+    """Change what the server notes in a job's folder."""
+    path = folder / REQUEST
+    write_whole(path, json.loads(path.read_text("utf-8")) | values)
+
+
+def _how(work: Work) -> str:
+    code = work.process.returncode
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -23,6 +23,9 @@ OPEN_PATHS = (
     "/healthz",
 )
 """What needs no token: the page itself, on which one can be given."""
+UPLOADS = ("/api/films", "/api/speeches")
+"""Where a body may be as large as an upload; elsewhere it may be BODY_BYTES."""
+BODY_BYTES = 1_000_000
 SAFE = ("GET", "HEAD", "OPTIONS")
 HEADERS = {
     "content-security-policy": (
@@ -93,6 +96,11 @@ class Guard:
         origin = headers.get("origin")
         if scope["method"] not in SAFE and origin is not None and origin.partition("://")[2] != host:
             return 403, "a page of another site may not change anything here"
+        if scope["path"] not in UPLOADS:
+            if "transfer-encoding" in headers:
+                return 411, "say how long the body is (Content-Length)"
+            if int(headers.get("content-length", "0")) > BODY_BYTES:  # the parser of HTTP lets only numbers through
+                return 413, f"a body may have {BODY_BYTES} bytes here"
         if self.token is None or scope["path"] in OPEN_PATHS or self.admits(headers):
             return None
         return 401, "the token is missing or wrong: send it as 'Authorization: Bearer TOKEN'"

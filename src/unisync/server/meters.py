@@ -31,7 +31,7 @@ class Meters:
             buckets=WORK_SECONDS,
             registry=self.registry,
         )
-        self.waiting = Gauge("unisync_waiting", "Films, speeches and jobs that wait.", registry=self.registry)
+        self.waiting = Gauge("unisync_waiting", "Jobs that wait.", registry=self.registry)
         self.running = Gauge("unisync_running", "Workers at work.", registry=self.registry)
 
     def text(self) -> bytes:

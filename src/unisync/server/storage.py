@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from starlette.requests import ClientDisconnect
+
 from unisync.server.problems import Refused, missing
 
 Kind = Literal["film", "speech"]
@@ -40,11 +42,18 @@ def write_whole(path: Path, values: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
+def print_of(path: Path) -> tuple[int, int]:
+    """Return by what a file that is replaced whole is known again. Raises FileNotFoundError."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino
+
+
 class Storage:
     """The folder of a server. allowed: folders whose files may be named; max_bytes: of an upload."""
 
     def __init__(self, root: Path, allowed: tuple[Path, ...], max_bytes: int) -> None:
         self.root, self.allowed, self.max_bytes = root, allowed, max_bytes
+        self._known: dict[Path, tuple[tuple[int, int], dict[str, Any]]] = {}
 
     def folder(self, kind: Kind, name: str) -> Path:
         """Return the folder of what was uploaded. Raises Refused (404); no name leads out of the root."""
@@ -55,11 +64,15 @@ class Storage:
 
     def about(self, kind: Kind, name: str) -> dict[str, Any]:
         """Return what is known of an upload. Raises Refused (404)."""
+        path = self.folder(kind, name) / "about.json"
         try:
-            about: dict[str, Any] = json.loads((self.folder(kind, name) / "about.json").read_text("utf-8"))
+            print_ = print_of(path)
+            known = self._known.get(path)
+            if known is None or known[0] != print_:
+                known = self._known[path] = print_, json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:  # deleted meanwhile
             raise missing(kind, name) from error
-        return about
+        return dict(known[1])
 
     def change(self, kind: Kind, name: str, **values: Any) -> dict[str, Any]:
         """Return what is known of an upload after some of it was changed."""
@@ -128,7 +141,9 @@ class Storage:
 
     def delete(self, kind: Kind, name: str) -> None:
         """Delete an upload. A file that was named and not uploaded stays."""
-        shutil.rmtree(self.folder(kind, name), ignore_errors=True)
+        folder = self.folder(kind, name)
+        self._known.pop(folder / "about.json", None)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Make the folders, and remove what an upload that was cut off by the server's end left."""
@@ -167,5 +182,7 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes:
                 return chunk
     except StopAsyncIteration:
         return b""
+    except ClientDisconnect as error:
+        raise Refused(400, "the client left before its file was whole: send it again") from error
     except TimeoutError as error:
         raise Refused(408, f"nothing came for {STALL_SECONDS} seconds: send it again") from error

@@ -12,11 +12,10 @@ from typing import Any, get_args
 from unisync import api
 from unisync.api import jobs
 from unisync.options import WHEN_LONGER, WHEN_SHORTER, DubOptions, hints
+from unisync.server.desk import REQUEST
 from unisync.server.storage import Storage
 from unisync.types import Report
 
-REQUEST = "request.json"
-"""What the server notes in a job's folder: which uploads it is made of."""
 PREVIEW = "preview.jpg"
 OURS = ("weights", "lora", "plan", "report", "preview", "provenance", "c2pa_cert", "c2pa_key", "device", "threads")
 """Options that name files of the server or are its owner's business."""
@@ -66,7 +65,7 @@ class Told:
             "attempts": job.attempts,
             "progress": self.progress,
             "preview": preview,
-            "error": self.hidden(job.error or ""),
+            "error": self.hidden(job.error or self.request["problem"]),
             "warnings": [self.hidden(each) for each in (job.report or {}).get("warnings", [])],
             "line": Report(**job.report).line if job.report else "",
         }
