@@ -78,7 +78,7 @@ def produce(
     source, chosen = made.source, made.chosen
     cast = {name: sound for name, (sound, _) in made.cast.items()}
     with _soundtrack(made) as (speech, quieter):
-        frames = dub_frames(source, made.plan, cast, made.method, changed, keeper)
+        frames: Iterator[Frame] = dub_frames(source, made.plan, cast, made.method, changed, keeper)
         if made.options.preview is not None:
             frames = _previewed(frames, Path(made.options.preview))
         write_film(_told(frames, len(source), on_progress), made.out, source, speech, made.encode, made.origin)
