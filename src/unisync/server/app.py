@@ -109,6 +109,10 @@ def _add_errors(app: FastAPI) -> None:
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": f"{error.detail}: /openapi.json says what there is"}, error.status_code)
 
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": f"unforeseen {type(error).__name__}: the server's log says where"}, 500)
+
 
 def _add_page(app: FastAPI, asked: Asked, meters: Meters) -> None:
     folder = files("unisync") / "server" / "page"

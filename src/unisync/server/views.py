@@ -65,7 +65,7 @@ class Told:
             "attempts": job.attempts,
             "progress": self.progress,
             "preview": preview,
-            "error": self.hidden(job.error or self.request["problem"]),
+            "error": self.hidden(job.error or self.request.get("problem", "")),
             "warnings": [self.hidden(each) for each in (job.report or {}).get("warnings", [])],
             "line": Report(**job.report).line if job.report else "",
         }

@@ -17,7 +17,6 @@ export const ELSEWHERE = "face"; // chosen among the faces
 
 export function showFaces(film, changed) {
   const sheet = $("#sheet"), faces = film.faces, columns = Math.min(6, faces.length), rows = Math.ceil(faces.length / columns);
-  $("#faces").hidden = false;
   $("#faces fieldset").hidden = faces.length < 2;
   $("[name=who][value=largest]").checked = true;
   sheet.classList.toggle("only", faces.length < 2);
@@ -47,6 +46,12 @@ export function showFaces(film, changed) {
     label.append(box, picture, words);
     return label;
   }));
+}
+
+export function hideFaces() {
+  $("#sheet").replaceChildren();
+  $("#faces fieldset").hidden = true;
+  $("#faces-note").textContent = "The faces are shown here once a film was looked at.";
 }
 
 export function face() {

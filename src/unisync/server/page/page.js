@@ -1,6 +1,6 @@
 // The page of `unisync serve`: a film and a speech go up, faces are picked, a job is followed, the new film is shown.
 
-import { ELSEWHERE, PLAIN, face, field, plainly, showFaces, values } from "/choices.js";
+import { ELSEWHERE, PLAIN, face, field, hideFaces, plainly, showFaces, values } from "/choices.js";
 import { showPlayer } from "/player.js";
 import { $, long, seconds, size } from "/words.js";
 
@@ -110,7 +110,7 @@ function clear(kind) {
   $(".shown", place).hidden = true;
   $(".stage", place).replaceChildren();
   $("input[type=file]", place).value = "";
-  if (kind === "film") $("#faces").hidden = true;
+  if (kind === "film") hideFaces();
   else $(".record", place).hidden = !navigator.mediaDevices?.getUserMedia;
   lacks();
 }
@@ -289,6 +289,7 @@ async function open() {
   kinds.dataset.container = "";
   container.append("Kind of file", kinds);
   $("#plain").append(container);
+  clear("film");
   clear("speech");
   list();
   const known = /job=([\w.-]+)/.exec(location.hash);
