@@ -74,7 +74,8 @@ class Job:
         values |= {name: str(values[name]) for name in ("film", "out", "home")}
         values["speech"] = None if self.speech is None else str(self.speech)
         values["speeches"] = {name: str(path) for name, path in self.speeches.items()}
-        values["options"] = {k: v for k, v in self.options.to_dict().items() if v != getattr(DubOptions(), k)}
+        usual = DubOptions().to_dict()
+        values["options"] = {name: value for name, value in self.options.to_dict().items() if value != usual[name]}
         return values
 
 
