@@ -191,13 +191,10 @@ def test_a_damaged_window_is_painted_anew(tmp_path: Path) -> None:
 
 
 def test_a_job_has_a_process_of_its_own_with_limits(film: Path, speech: Path, tmp_path: Path) -> None:
-    job = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo"))
-    assert jobs.start(tmp_path, job.id, threads=1).wait() == 0
-    assert jobs.read(tmp_path, job.id).state == "done"
-    assert f"{job.id}: done" in (job.folder / "log.txt").read_text()
     small = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo", face="nobody"))
-    assert jobs.start(tmp_path, small.id, memory_bytes=4 << 30).wait() == 2
+    assert jobs.start(tmp_path, small.id, memory_bytes=4 << 30, threads=1).wait() == 2
     assert "allowed 4294967296 bytes" in str(jobs.read(tmp_path, small.id).error)
+    assert f"{small.id}: failed, " in (small.folder / "log.txt").read_text()
     late = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo"))
     assert jobs.start(tmp_path, late.id, seconds=0.01).wait() == 128 + signal.SIGTERM
     ended = jobs.read(tmp_path, late.id)

@@ -91,8 +91,9 @@ def test_a_batch_goes_on_over_bad_rows_and_does_nothing_twice(film: Path, speech
     code, lines, _ = unisync(*words)
     assert (code, [line["state"] for line in lines]) == (0, ["done"])
     assert made.stat().st_mtime_ns == written
-    code, lines, _ = unisync(*words, "--crf", 40)
-    assert code == 0 and made.stat().st_mtime_ns != written
+    other = read_rows(str(table), None, {}, {"method": "echo", "crf": 40})
+    [(_, job)], _ = jobs_of(other, out)
+    assert job.state == "queued" and job.id != lines[0]["job"]  # another wish, another job
 
 
 KILLED = """
