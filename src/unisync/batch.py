@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,6 +74,9 @@ class Worker:
     def __init__(self) -> None:
         self._staged: tuple[Job, Production] | None = None
 
+    def come(self) -> None:
+        """Be there."""
+
     def shots(self, folder: Path, split_frames: int) -> list[int]:
         """Look at a job's film; return the shots to be painted each by itself, none where that is not worth it."""
         job, production = self._stage(folder)
@@ -113,37 +116,90 @@ class Worker:
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is given. shot: of `paint`."""
+    """What a worker is given. shot: of `paint`.  tries: how many workers were lost over it."""
 
     what: Literal["shots", "paint", "finish"]
     job: Job
     shot: int = 0
+    tries: int = 0
 
 
 def run_by_ray(jobs: Sequence[Job], cluster: Cluster) -> Iterator[Job]:
     """Carry jobs out on a cluster and yield each as it has ended. Raises OptionError without Ray or its cluster."""
-    with _connected(cluster) as (ray, idle):
-        todo, left, busy = deque(map(_first, jobs)), dict[str, set[int]](), dict[Any, tuple[Any, Task]]()
-        while todo or busy:
-            while todo and idle:
-                worker, task = idle.pop(), todo.popleft()
-                busy[_give(worker, task, cluster)] = worker, task
-            (ready,), _ = ray.wait(list(busy), num_returns=1)
-            worker, task = busy.pop(ready)
-            idle.append(worker)
-            try:
-                found, lost = ray.get(ready), ""
-            except ray.exceptions.RayError as error:  # what is wrong with the job, `finish` will find and write down
-                found, lost = [], f"its worker was lost or ended ({type(error).__name__}); Ray's logs say why"
-            if task.what == "finish":
+    with _connected(cluster) as crew:
+        todo, left, num = deque(map(_first, jobs)), dict[str, set[int]](), 0
+        while num < len(jobs):
+            crew.give(todo)
+            task, found, lost = crew.next()
+            if task is None:  # a worker has come
+                continue
+            if lost and task.tries < TRIES:
+                todo.appendleft(replace(task, tries=task.tries + 1))
+            elif task.what == "finish":
+                num += 1
                 yield _ended(task.job, lost)
-            elif task.what == "shots":
-                left[task.job.id] = set(found)
-                todo.extendleft(Task("paint", task.job, shot) for shot in reversed(found))
             else:
-                left[task.job.id].discard(task.shot)
-            if task.what != "finish" and not left[task.job.id]:
-                todo.appendleft(Task("finish", task.job))
+                shots = left.setdefault(task.job.id, set(found))
+                todo.extendleft(Task("paint", task.job, shot) for shot in reversed(found))
+                shots.discard(task.shot if task.what == "paint" else -1)
+                if not shots:
+                    todo.appendleft(Task("finish", task.job))
+
+
+class Crew:
+    """Ray's workers. One that is lost is replaced as soon as the cluster has room for another."""
+
+    def __init__(self, ray: Any, cluster: Cluster, num: int) -> None:
+        self._ray, self._cluster = ray, cluster
+        self._actor = ray.remote(Worker).options(num_cpus=cluster.cores, num_gpus=cluster.gpus)
+        self._idle, self._came = list[Any](), False
+        self._busy: dict[Any, tuple[Any, Task | None]] = {}
+        for _ in range(num):
+            self._call()
+
+    def give(self, todo: deque[Task]) -> None:
+        """Give tasks to those who have none."""
+        while todo and self._idle:
+            worker, task = self._idle.pop(), todo.popleft()
+            if task.what == "shots":
+                ref = worker.shots.remote(task.job.folder, self._cluster.split_frames)
+            elif task.what == "paint":
+                ref = worker.paint.remote(task.job.folder, task.shot)
+            else:
+                ref = worker.finish.remote(task.job.folder)
+            self._busy[ref] = worker, task
+
+    def next(self) -> tuple[Task | None, list[int], str]:
+        """Wait for a task to end; return it, the shots that were found, and how its worker was lost. None: one has come.
+
+        What is wrong with a job itself is nothing here: `finish` comes upon it again, and writes it down.
+        """
+        (ref,), _ = self._ray.wait(list(self._busy), num_returns=1)
+        worker, task = self._busy.pop(ref)
+        found: list[int] | None = None
+        try:
+            with suppress(self._ray.exceptions.RayTaskError):
+                found = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            self._ray.kill(worker)
+            if not self._came:
+                raise OptionError(
+                    f"Ray's workers cannot begin ({error}); is unisync installed on all machines?"
+                ) from error
+            self._call()
+            return task, [], f"its workers were lost ({type(error).__name__}); Ray's logs may say why"
+        self._idle.append(worker)
+        self._came = True
+        return task, found or [], ""
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in (*self._idle, *(worker for worker, _ in self._busy.values())):
+            self._ray.kill(worker)
+
+    def _call(self) -> None:
+        worker = self._actor.remote()
+        self._busy[worker.come.remote()] = worker, None
 
 
 def _first(job: Job) -> Task:
@@ -151,14 +207,6 @@ def _first(job: Job) -> Task:
     if job.state in ("failed", "cancelled") or (job.state == "done" and not job.out.is_file()):
         job = retry(job.folder.parent, job.id)
     return Task("finish" if job.state == "done" else "shots", job)
-
-
-def _give(worker: Any, task: Task, cluster: Cluster) -> Any:
-    if task.what == "paint":
-        return worker.paint.remote(task.job.folder, task.shot)
-    if task.what == "shots":
-        return worker.shots.remote(task.job.folder, cluster.split_frames)
-    return worker.finish.remote(task.job.folder)
 
 
 def _ended(job: Job, lost: str) -> Job:
@@ -174,15 +222,14 @@ def _enter(job: Job) -> None:
 
 
 @contextmanager
-def _connected(cluster: Cluster) -> Iterator[tuple[Any, list[Any]]]:
-    """Lend Ray, and as many workers as the cluster has room for; they are ended with it."""
+def _connected(cluster: Cluster) -> Iterator[Crew]:
+    """Lend as many workers as the cluster has room for; they are ended afterwards."""
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone outside
         import ray
     except ImportError as error:
         raise OptionError("Ray is missing; install it with: pip install 'unisync[ray]'") from error
-    ours = not ray.is_initialized()
-    workers: list[Any] = []
+    ours, crew = not ray.is_initialized(), None
     try:
         if ours:
             _connect(ray, cluster)
@@ -193,14 +240,11 @@ def _connected(cluster: Cluster) -> Iterator[tuple[Any, list[Any]]]:
             raise OptionError(
                 f"no worker of {cluster.cores} cores and {cluster.gpus:g} GPUs fits into the cluster: ask for fewer"
             )
-        actor = ray.remote(Worker).options(
-            num_cpus=cluster.cores, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=TRIES
-        )
-        workers += [actor.remote() for _ in range(num)]
-        yield ray, list(workers)
+        crew = Crew(ray, cluster, num)
+        yield crew
     finally:
-        for worker in workers:
-            ray.kill(worker)
+        if crew is not None:
+            crew.close()
         if ours:
             ray.shutdown()
 

@@ -175,3 +175,12 @@ def test_a_folder_that_cannot_be_made_is_told(film: Path, speech: Path, tmp_path
     (tmp_path / "out").write_text("a file")
     with pytest.raises(JobError, match="cannot be written"):
         jobs_of([Row("a", film, speech)], tmp_path / "out")
+
+
+def test_without_ray_it_is_said_how_to_get_it(
+    film: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "pairs.csv").write_text(f"film,speech\n{film},{speech}\n")
+    code, lines, said = unisync("batch", tmp_path / "pairs.csv", "-o", tmp_path, "--ray", "local")
+    assert (code, lines) == (2, []) and "pip install 'unisync[ray]'" in said and said.count("\n") == 1
