@@ -18,6 +18,7 @@ from unisync import api, jobs
 from unisync.cli import app
 from unisync.errors import JobError, OptionError
 from unisync.jobs import files, kept, store
+from unisync.jobs.run import keep
 from unisync.options import DubOptions
 from unisync.types import Progress
 
@@ -179,6 +180,21 @@ def test_a_film_that_changed_is_looked_at_again(film: Path, speech: Path, tmp_pa
     assert stages[0] == "scan"
 
 
+def test_windows_of_another_lora_are_not_taken(film: Path, speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"one")
+    lora = f"b.safetensors,{tmp_path / 'a.safetensors'}:0.5"
+    job = jobs.create(tmp_path / "jobs", film, speech, None, DubOptions(method="echo", lora=lora))
+    jobs.dry_run(tmp_path / "jobs", job.id)
+
+    def place() -> Path:
+        return keep(job, lambda found, painted: None).folder
+
+    before = place()
+    assert place() == before
+    (tmp_path / "a.safetensors").write_bytes(b"another")
+    assert place() != before
+
+
 def test_a_damaged_window_is_painted_anew(tmp_path: Path) -> None:
     path, pixels = tmp_path / "a.npz", np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), np.uint8)
     kept._write(path, pixels)
@@ -193,8 +209,12 @@ def test_a_damaged_window_is_painted_anew(tmp_path: Path) -> None:
 def test_a_job_has_a_process_of_its_own_with_limits(film: Path, speech: Path, tmp_path: Path) -> None:
     small = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo", face="nobody"))
     assert jobs.start(tmp_path, small.id, memory_bytes=4 << 30, threads=1).wait() == 2
-    assert "allowed 4294967296 bytes" in str(jobs.read(tmp_path, small.id).error)
+    assert str(jobs.read(tmp_path, small.id).error).endswith("face1 (0.0-0.8 s).")
     assert f"{small.id}: failed, " in (small.folder / "log.txt").read_text()
+    (tmp_path / "torn.mkv").write_bytes(film.read_bytes()[:2000])
+    torn = jobs.create(tmp_path, tmp_path / "torn.mkv", speech, None, DubOptions(method="echo"))
+    assert jobs.start(tmp_path, torn.id, memory_bytes=4 << 30, threads=1).wait() == 2
+    assert "allowed 4294967296 bytes" in str(jobs.read(tmp_path, torn.id).error)
     late = jobs.create(tmp_path, film, speech, None, DubOptions(method="echo"))
     assert jobs.start(tmp_path, late.id, seconds=0.01).wait() == 128 + signal.SIGTERM
     ended = jobs.read(tmp_path, late.id)

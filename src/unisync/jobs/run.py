@@ -85,7 +85,10 @@ def stage(job: Job, on_progress: OnProgress | None = None) -> Production:
 def keep(job: Job, on_window: Callable[[int, int], None]) -> Kept:
     """Return what keeps a staged job's painted windows: those of the same sources, plan, options, weights and version."""
     options = {name: value for name, value in job.options.to_dict().items() if name not in WRITTEN}
-    named = [job.home / text for text in options.values() if isinstance(text, str)]
+    texts = [part for text in options.values() if isinstance(text, str) for part in (text, *text.split(","))]
+    named = [
+        job.home / name for text in texts for name in (text, text.rpartition(":")[0])
+    ]  # a LoRA's has its scale behind
     ours = Path(str(files("unisync") / "weights")).glob("*.safetensors")
     prints = {str(path): print_of(path) for path in (*job.files, *named, *sorted(ours)) if path.is_file()}
     plan = Path(job.home / job.options.plan) if job.options.plan else job.folder / PLAN
@@ -138,8 +141,10 @@ def _attempt(job: Job, told: Events, on_progress: OnProgress | None) -> dict[str
         report = _made(job, progress, window)
     except Cancelled as error:
         return {"state": "cancelled", "error": str(error) or None}
-    except UnisyncError as error:
+    except MediaError as error:
         return {"state": "failed", "error": f"{error}{_memory_said()}"}
+    except UnisyncError as error:
+        return {"state": "failed", "error": str(error)}
     except MemoryError:
         said = "more memory was needed than there is; allow more, or dub fewer films at once"
         return {"state": "failed", "error": f"{said}{_memory_said()}"}
