@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="two layers, on whatever machine this is")
     given = parser.parse_args()
     kernel = fitted(AttentionKernel, given.attention, "attention") if given.attention else None
-    options = DubOptions(attention=kernel, compile=given.compile)
+    options = DubOptions(backbone="wan", attention=kernel, compile=given.compile)
     works = [Work(key, given.canvas, given.length) for key in ([given.only] if given.only else MODELS)]
     print(header((*COUNTED, *(f"s on {device.title}" for device in DEVICES.values()))))
     for work in works:

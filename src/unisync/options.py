@@ -39,6 +39,7 @@ WHEN_SHORTER: dict[WhenShorter, str] = {
     "loop": "the speech starts again",
 }
 BACKBONE_PARTS = ("adapter", "vae", "audio_encoder", "image_encoder", "text", "canvas", "length", "vae_tiling")
+BACKBONE_PLACE = ("vram", "storage", "attention", "step_cache", "compile")
 FACE_WORDS = ("largest", "speaking", "all")
 
 
@@ -274,7 +275,7 @@ class DubOptions(_Options):
 
     def _check_backbone(self) -> None:
         if self.backbone is None:
-            for name in BACKBONE_PARTS:
+            for name in BACKBONE_PARTS + BACKBONE_PLACE:
                 if getattr(self, name):
                     raise OptionError(f"{name} goes with a public model: give backbone as well")
         elif self.weights is not None:

@@ -29,6 +29,8 @@ from unisync.dubbing import dub_frames
 from unisync.errors import OptionError, WeightsError
 from unisync.media import EncodeOptions, drawn, probe, read_frames, read_sound, write_film
 from unisync.methods.unisync import Unisync
+from unisync.nets.storage import Fp8Linear
+from unisync.nets.transformer import Condition
 from unisync.nets.wan.families import FAMILIES
 from unisync.nets.wan.names import to_diffusers
 from unisync.options import DubOptions
@@ -385,3 +387,31 @@ def test_what_is_used_is_printed(models: dict[str, dict[str, str]], film: Path, 
     assert "TalkVerse 5B" in done.output and "licence Snap Inc. Non-Commercial License" in done.output
     assert "no text: zeros in its place" in done.output and "an autoencoder of 48 channels" in done.output
     assert json.loads(report.read_text())["facts"]["backbone"] == "TalkVerse 5B"
+
+
+def test_a_model_lies_as_it_is_told(models: dict[str, dict[str, str]]) -> None:
+    flags = models["wan2.1-t2v-1.3b"]
+    whole = Wan(DubOptions.from_dict({**flags, "length": LENGTH}))
+    limit = whole.plan.peak / 1e9
+    told = {"attention": "flash", "step_cache": 0.1, "storage": "fp8"}
+    small = Wan(DubOptions.from_dict({**flags, "length": LENGTH, **told}))
+    assert any(isinstance(module, Fp8Linear) for module in small.transformer.blocks.modules())
+    assert small.plan.peak / 1e9 < limit and len(small.transformer.passages) == 1
+    assert all(block.self_attn.attend.__module__ == "unisync.nets.kernels" for block in small.transformer.blocks)
+    assert whole.facts["memory"][0].endswith("weights in bf16, all 2 blocks stay")
+
+
+def test_memory_that_runs_out_is_said_with_what_fits(
+    models: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Wan(DubOptions.from_dict({**models["wan2.1-t2v-1.3b"], "length": LENGTH}))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(backbone.transformer, "forward", full)
+    monkeypatch.setattr(wan, "_free", lambda device: 0.999 * backbone.plan.peak)
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 0)
+    z = torch.zeros(1, backbone.geometry.channels, 3, 8, 8)
+    with pytest.raises(OptionError, match="out of memory: 9 frames"):
+        backbone.velocity(z, 0.5, Condition(source=z, seconds=torch.zeros(1, 3)))

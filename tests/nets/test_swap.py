@@ -85,7 +85,7 @@ def test_a_network_is_settled_as_planned() -> None:
     net = network(layers=LAYERS)
     before = painted(net)
     plan = replace(plan_memory(Work("wan2.1-t2v-1.3b", canvas=128, length=9)), swapped=2, storage="fp8")
-    settle(net, plan, "cpu", DubOptions(attention="flash", step_cache=0.1))
+    settle(net, plan, "cpu", DubOptions(backbone="wan", attention="flash", step_cache=0.1))
     hooked = [bool(block._forward_hooks) for block in net.blocks]
     assert sum(hooked) == 2 and isinstance(net.blocks[0].ffn[0], Fp8Linear)
     assert all(block.self_attn.attend.__module__ == "unisync.nets.kernels" for block in net.blocks)

@@ -20,8 +20,11 @@ from unisync.backbones.wan.seeing import Clip, image_condition
 from unisync.backbones.wan.text import read_text
 from unisync.errors import OptionError
 from unisync.nets.precision import autocast, computes_bf16
-from unisync.nets.transformer import Condition
+from unisync.nets.storage import FP8
+from unisync.nets.transformer import Condition, Transformer
+from unisync.nets.wan.memory import Plan, Work, explain_oom, plan_memory, storage_of
 from unisync.nets.wan.models import load_transformer
+from unisync.nets.wan.settle import settle
 from unisync.nets.wan.vae import TEMPORAL_STRIDE, WanVae
 from unisync.options import DubOptions
 from unisync.types import Pixels, Sound
@@ -49,25 +52,22 @@ class Wan:
             temporal_stride=TEMPORAL_STRIDE,
             overlap=min(usage.overlap, TEMPORAL_STRIDE * ((length - 1) // (2 * TEMPORAL_STRIDE)) + 1),
         )
-        if options.vae_tiling:
+        self.plan = _plan(parts, options, self.geometry, self.device)
+        if options.vae_tiling or self.plan.tiled:
             vae.tile()
         self.vae = vae
         self.text = read_text(parts.text)
         self.guides = usage.guides if parts.text else tuple(_textless(usage.guides))
         self.encoders: tuple[Encoder, ...] = tuple(encoder_of(folder, needs) for folder, needs in parts.encoders)
         self.clip = Clip(parts.image_encoder) if parts.image_encoder else None
-        self.transformer = load_transformer(
-            parts.files,
-            parts.adapter,
-            dtype=torch.bfloat16 if computes_bf16(self.device.type) else torch.float32,
-            device=self.device,
-            loras=parts.loras,
-        )
+        self.transformer = _loaded(parts, self.plan, self.device)
+        settle(self.transformer, self.plan, self.device, options)
         self.transformer.eval().requires_grad_(False)
         self.facts: Mapping[str, Any] = {
             "backbone": self.family.title,
             "licence": self.family.licence,
             "parts": list(parts.lines),
+            "memory": self.plan.places,
         }
         if self.family.audio is None:
             LOG.warning("%s hears no speech: lips do not follow it; --adapter lets some models hear", self.family.title)
@@ -127,8 +127,11 @@ class Wan:
     def velocity(self, z: Tensor, sigma: float, condition: Condition) -> Tensor:
         """Return the velocity (1, C, F', h, w) at noise level sigma."""
         level = torch.full((len(z),), sigma, device=z.device)
-        with autocast(self.device):
-            out: Tensor = self.transformer(z, level, condition)
+        try:
+            with autocast(self.device):
+                out: Tensor = self.transformer(z, level, condition)
+        except torch.OutOfMemoryError as error:
+            raise explain_oom(self.plan, _free(self.device) + torch.cuda.memory_reserved(self.device)) from error
         return out.float()
 
     def _less(self, condition: Condition, told: frozenset[Told]) -> Condition:
@@ -146,6 +149,28 @@ class Wan:
         """Return float32 (1, 3, F, S, S) in [-1, 1] of canvases uint8 (F, S, S, 3)."""
         x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).float() / 127.5 - 1
         return x.permute(3, 0, 1, 2)[None]
+
+
+def _plan(parts: Parts, options: DubOptions, geometry: Geometry, device: torch.device) -> Plan:
+    """Return how the transformer lies on the device. Raises OptionError, which says what would fit, if it cannot."""
+    work = Work(parts.family.key, geometry.canvas, geometry.length)
+    there = options.vram * 1e9 if options.vram else _free(device) if device.type == "cuda" else None
+    own = storage_of(parts.files.precision) if computes_bf16(device.type) else "bf16"
+    return plan_memory(work, there, options.storage or own)
+
+
+def _loaded(parts: Parts, plan: Plan, device: torch.device) -> Transformer:
+    """Return the network, in the host's memory if blocks are to stay there."""
+    dtype = torch.float32
+    if computes_bf16(device.type):
+        dtype = FP8 if plan.storage == "fp8" else torch.bfloat16
+    place = "cpu" if plan.swapped else device
+    return load_transformer(parts.files, parts.adapter, dtype=dtype, device=place, loras=parts.loras)
+
+
+def _free(device: torch.device) -> float:
+    """Return the bytes that are free on a CUDA device."""
+    return float(torch.cuda.mem_get_info(device)[0])
 
 
 def _canvas(side: int, unit: int, parts: Parts) -> int:

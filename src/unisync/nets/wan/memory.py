@@ -16,6 +16,7 @@ from unisync.errors import OptionError
 from unisync.nets.count import Cost, count, weight_bytes
 from unisync.nets.storage import store_fp8
 from unisync.nets.transformer import Condition, Transformer
+from unisync.nets.wan import multitalk, s2v
 from unisync.nets.wan.families import CLIP_WIDTH, FAMILIES, TEXT_WIDTH, Family
 from unisync.nets.wan.models import transformer_of
 from unisync.options import Storage
@@ -118,7 +119,7 @@ class Plan:
     @property
     def cost(self) -> Cost:
         """Return what a forward costs."""
-        return _cost(self.work, self.storage)
+        return _cost(FAMILIES[self.work.family], self.work, self.storage)
 
     @property
     def copied(self) -> int:
@@ -130,8 +131,8 @@ class Plan:
         return max(self.cost.seconds(device.flops, device.bandwidth), self.copied / device.bus)
 
     @property
-    def lines(self) -> list[str]:
-        """Lines for people."""
+    def places(self) -> list[str]:
+        """Lines for people on what lies where."""
         gigabytes = f"{self.peak / 1e9:.1f} GB at once"
         held = f"{self.swapped} of {self.blocks} blocks swapped" if self.swapped else f"all {self.blocks} blocks stay"
         tiled = f"in tiles of {TILE} px" if self.tiled else "whole"
@@ -145,6 +146,13 @@ class Plan:
         return [
             f"{self.work.words}: {gigabytes}; weights in {self.storage}, {held}",
             ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in parts),
+        ]
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines for people on that, and on what a forward costs."""
+        return [
+            *self.places,
             f"a forward: {self.cost.flops / 1e12:.1f} TFLOP, {self.cost.moved / 1e9:.0f} GB read and written, "
             f"{self.copied / 1e9:.1f} GB over the bus",
             "at least " + ", ".join(f"{self.seconds(each):.2g} s on {each.title}" for each in DEVICES.values()),
@@ -198,8 +206,8 @@ def example(net: Transformer, work: Work) -> tuple[Tensor, Tensor, Condition]:
     audio = {
         None: None,
         "k_proj": (2 * work.length, config.audio_width),
-        "audio_cross_attn": (num, 8 * 12, config.audio_width),
-        "audio_injector": (num, 4 * 25, config.audio_width),
+        "audio_cross_attn": (num, multitalk.LATER * multitalk.STATES, config.audio_width),
+        "audio_injector": (num, s2v.FILM_FRAMES * s2v.STATES, config.audio_width),
         "audio_attn": (num, 8, config.audio_width),
     }[family.audio]
     beside = {"audio_injector": 1, "audio_attn": num}.get(family.audio or "", 0)
@@ -223,31 +231,32 @@ def count_forward(net: Transformer, work: Work) -> Cost:
     return count(lambda: net(z, sigma, condition), chain(net.parameters(), net.buffers(), [z, sigma, *inputs]))
 
 
-def _net(family: str, storage: Storage, editing: bool, layers: int | None = None) -> Transformer:
+def _net(family: Family, storage: Storage, editing: bool, layers: int | None = None) -> Transformer:
     """Return a family's network, of so many layers, on the meta device."""
-    size = FAMILIES[family].size
     with torch.device("meta"):
-        net = transformer_of(family, replace(size, layers=layers or size.layers), editing).to(torch.bfloat16)
+        size = replace(family.size, layers=layers or family.size.layers)
+        net = transformer_of(family.key, size, editing).to(torch.bfloat16)
     if storage == "fp8":
         store_fp8(net)
     return net
 
 
 @cache
-def _weights(family: str, storage: Storage, editing: bool) -> tuple[int, int, int]:
+def _weights(family: Family, storage: Storage, editing: bool) -> tuple[int, int, int]:
     """Return the bytes of all weights and of the largest block, and the number of blocks."""
     net = _net(family, storage, editing)
     return weight_bytes(net), max(map(weight_bytes, net.blocks)), len(net.blocks)
 
 
 @cache
-def _cost(work: Work, storage: Storage, layers: int | None = None) -> Cost:
+def _cost(family: Family, work: Work, storage: Storage, layers: int | None = None) -> Cost:
     with torch.device("meta"):
-        return count_forward(_net(work.family, storage, work.editing, layers), work)
+        return count_forward(_net(family, storage, work.editing, layers), work)
 
 
 def _plan(work: Work, storage: Storage, swapped: int, prefetch: int) -> Plan:
-    weights, block, blocks = _weights(work.family, storage, work.editing)
+    family = FAMILIES[work.family]
+    weights, block, blocks = _weights(family, storage, work.editing)
     return Plan(
         work=work,
         storage=storage,
@@ -257,8 +266,8 @@ def _plan(work: Work, storage: Storage, swapped: int, prefetch: int) -> Plan:
         tiled=False,
         weights=weights,
         block=block,
-        autoencoder=AUTOENCODERS[FAMILIES[work.family].size.latents].weights,
-        activations=_cost(work, storage, layers=2).peak,  # further blocks keep nothing more
+        autoencoder=AUTOENCODERS[family.size.latents].weights,
+        activations=_cost(family, work, storage, layers=2).peak,  # further blocks keep nothing more
         decoding=_decoding(work, tiled=False),
     )
 
