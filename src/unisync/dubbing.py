@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -33,6 +32,7 @@ from unisync.mouth import choose_mouths, choose_reference, lip_parameters
 from unisync.options import DubOptions
 from unisync.production import Production, facts_of, presence, settle, skipped
 from unisync.types import Floats, Frame, Mouths, OnProgress, Patch, Plan, Progress, Reference, Report, Sound, Track
+from unisync.whole import write_whole
 
 PROGRESS_FRAMES = 5
 PREVIEW_SECONDS, PREVIEW_PIXELS = 1.0, 640
@@ -236,9 +236,7 @@ def _previewed(frames: Iterator[Frame], path: Path) -> Iterator[Frame]:
             pixels = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2BGR)
             scale = min(1.0, PREVIEW_PIXELS / max(pixels.shape))
             small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            part = path.with_name(f".{path.name}.part")
-            part.write_bytes(cv2.imencode(".jpg", small)[1].tobytes())
-            os.replace(part, path)
+            write_whole(path, cv2.imencode(".jpg", small)[1].tobytes())
             due = time.monotonic() + PREVIEW_SECONDS
         yield frame
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +25,7 @@ from unisync.media.prefetch import prefetch
 from unisync.media.probe import probe
 from unisync.media.reader import read_frames
 from unisync.types import Floats, Frame, OnProgress, Pixels, Plan, Progress, Shot, Track
+from unisync.whole import whole
 
 VERSION = 1
 ARRAYS = ("landmarks", "boxes", "score", "speaking")
@@ -87,16 +88,13 @@ def save_plan(plan: Plan, path: str | Path) -> None:
         ],
     }
 
-    def write(part: Path) -> None:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-            file.writestr("plan.json", json.dumps(about, indent=1))
-            for track in plan.tracks:
-                for kind in ARRAYS:
-                    array = io.BytesIO()
-                    np.save(array, getattr(track, kind), allow_pickle=False)
-                    file.writestr(f"{track.name}/{kind}.npy", array.getvalue())
-
-    _write_whole(path, write)
+    with _written(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.writestr("plan.json", json.dumps(about, indent=1))
+        for track in plan.tracks:
+            for kind in ARRAYS:
+                array = io.BytesIO()
+                np.save(array, getattr(track, kind), allow_pickle=False)
+                file.writestr(f"{track.name}/{kind}.npy", array.getvalue())
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -155,7 +153,8 @@ def contact_sheet(plan: Plan, path: str | Path, film: Film | None = None) -> Non
     sheet = np.vstack([np.hstack(cells[i : i + wide]) for i in range(0, len(cells), wide)])
     kind = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
     _, data = cv2.imencode(kind, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    _write_whole(Path(path), lambda part: part.write_bytes(data.tobytes()))
+    with _written(Path(path)) as part:
+        part.write_bytes(data.tobytes())
 
 
 def _shown(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -239,16 +238,14 @@ def _load_track(file: zipfile.ZipFile, about: dict[str, str | int]) -> Track:
     return Track(str(about["name"]), int(about["start"]), int(about["stop"]), **arrays)
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a private name in the same folder, then rename: there is never half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """Lend a private name, as `whole` does. Raises MediaError where the file cannot be written."""
     try:
-        write(part)
-        os.replace(part, path)
+        with whole(path) as part:
+            yield part
     except OSError as error:
         raise MediaError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _size(track: Track) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import secrets
 import shutil
 import threading
 import zipfile
@@ -14,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from unisync.whole import write_whole
 
 if TYPE_CHECKING:
     from unisync.methods.base import Keep, Paint
@@ -72,7 +72,5 @@ def _write(path: Path, pixels: Pixels) -> int:
     """Write a window whole or not at all; return its size in bytes."""
     held = io.BytesIO()
     np.savez_compressed(held, pixels=pixels)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    part.write_bytes(held.getbuffer())
-    os.replace(part, path)
+    write_whole(path, held.getvalue())
     return held.tell()

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from unisync import __version__
 from unisync.errors import Cancelled, JobError, MediaError, OptionError, UnisyncError
 from unisync.jobs.events import Events
-from unisync.jobs.files import Locked, holder, lock, now, print_of, write_whole
+from unisync.jobs.files import Locked, holder, lock, now, print_of
 from unisync.jobs.kept import Kept
 from unisync.jobs.store import CANCEL, KEPT, PLAN, Job, folder_of, load, read, save
 from unisync.types import OnProgress, Progress, Report
+from unisync.whole import whole, write_whole
 
 if TYPE_CHECKING:
     from unisync.production import Production
@@ -176,7 +177,7 @@ def _made(job: Job, progress: OnProgress, window: Callable[[int, int], None]) ->
     _move(made, job)
     report = replace(report, out=str(job.out), warnings=[*report.warnings, *warnings])
     if report_path is not None:
-        write_whole(report_path, report.to_json())
+        write_whole(report_path, report.to_json(), durable=True)
     return report
 
 
@@ -193,9 +194,8 @@ def _move(made: Path, job: Job) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise MediaError(f"{job.out} cannot be written ({error.strerror}); choose another place") from error
-        part = job.out.with_name(f".{job.id}.part")
-        shutil.copyfile(made, part)
-        os.replace(part, job.out)
+        with whole(job.out) as part:
+            shutil.copyfile(made, part)
         made.unlink()
 
 

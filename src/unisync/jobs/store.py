@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from unisync import __version__
 from unisync.errors import JobError, OptionError
-from unisync.jobs.files import Locked, Print, born, holder, lock, locked, now, print_of, write_whole
+from unisync.jobs.files import Locked, Print, born, holder, lock, locked, now, print_of
 from unisync.options import DubOptions
+from unisync.whole import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ def load(folder: Path) -> Job:
 
 def save(job: Job) -> Job:
     """Write a job and return it; for the one who holds its lock."""
-    write_whole(job.folder / JOB, json.dumps(job.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_whole(job.folder / JOB, json.dumps(job.to_dict(), indent=1, ensure_ascii=False) + "\n", durable=True)
     return job
 
 

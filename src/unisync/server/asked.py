@@ -17,7 +17,7 @@ from unisync.server import views
 from unisync.server.desk import REQUEST, Desk, note
 from unisync.server.meters import Meters
 from unisync.server.problems import Refused, missing
-from unisync.server.storage import ID, Kind, Storage, new_id, write_whole
+from unisync.server.storage import ID, Kind, Storage, new_id, write_json
 
 MEGABYTE = 10**6
 
@@ -97,7 +97,7 @@ class Asked:
         }
         full = DubOptions.from_dict(given | ours_now)
         jobs.create(self.desk.jobs, about["path"], spoken["path"], folder / f"out.{container}", full, id=name)
-        write_whole(folder / REQUEST, request)
+        write_json(folder / REQUEST, request)
         return self.job(name).view()
 
     def list(self, most: int) -> list[dict[str, Any]]:

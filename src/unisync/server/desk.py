@@ -22,7 +22,7 @@ from unisync.errors import JobError
 from unisync.options import ServeOptions
 from unisync.server.meters import Meters
 from unisync.server.problems import Refused
-from unisync.server.storage import PLURAL, Kind, Storage, print_of, write_whole
+from unisync.server.storage import PLURAL, Kind, Storage, print_of, write_json
 
 TICK_SECONDS = 0.2
 TRIES = 2
@@ -212,7 +212,7 @@ class Desk:
 def note(folder: Path, **values: Any) -> None:
     """Change what the server notes in a job's folder."""
     path = folder / REQUEST
-    write_whole(path, json.loads(path.read_text("utf-8")) | values)
+    write_json(path, json.loads(path.read_text("utf-8")) | values)
 
 
 def _how(work: Work) -> str:

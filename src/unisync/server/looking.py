@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unisync import api
 from unisync.errors import MediaError, UnisyncError
-from unisync.server.storage import write_whole
+from unisync.server.storage import write_json
 
 if TYPE_CHECKING:
     from unisync.types import Plan, Progress
@@ -35,7 +35,7 @@ def look(folder: Path, about: dict[str, Any], max_seconds: float, max_pixels: in
         raise MediaError(f"{path} is {size}, and this server takes {max_pixels} pixels at most: make it smaller")
 
     def tell(progress: Progress) -> None:
-        write_whole(folder / "progress.json", {"done": progress.done, "total": progress.total})
+        write_json(folder / "progress.json", {"done": progress.done, "total": progress.total})
 
     plan = api.scan(path, on_progress=tell)
     api.save_plan(plan, folder / "film.plan")
@@ -72,7 +72,7 @@ def main(folder: Path, max_seconds: float, max_pixels: int, num_bytes: int, cpu_
         found = {"error": str(error)}
     except MemoryError:
         found = {"error": f"{about['path']} wants more memory than a worker may take: make it smaller"}
-    write_whole(folder / "look.json", found)
+    write_json(folder / "look.json", found)
 
 
 if __name__ == "__main__":

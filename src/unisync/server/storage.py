@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from starlette.requests import ClientDisconnect
 
 from unisync.server.problems import Refused, missing
+from unisync.whole import write_whole
 
 Kind = Literal["film", "speech"]
 PLURAL: dict[Kind, str] = {"film": "films", "speech": "speeches"}
@@ -35,11 +35,9 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def write_whole(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write JSON so that a reader sees the old or the new, never half."""
-    part = path.with_suffix(f".{secrets.token_hex(4)}.part")
-    part.write_text(json.dumps(values, ensure_ascii=False), "utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(values, ensure_ascii=False))
 
 
 def print_of(path: Path) -> tuple[int, int]:
@@ -77,7 +75,7 @@ class Storage:
     def change(self, kind: Kind, name: str, **values: Any) -> dict[str, Any]:
         """Return what is known of an upload after some of it was changed."""
         about = self.about(kind, name) | values
-        write_whole(self.folder(kind, name) / "about.json", about)
+        write_json(self.folder(kind, name) / "about.json", about)
         return about
 
     def every(self, kind: Kind) -> list[dict[str, Any]]:
@@ -169,7 +167,7 @@ class Storage:
             "facts": {},
             "faces": [],
         }
-        write_whole(folder / "about.json", about)
+        write_json(folder / "about.json", about)
         return about
 
 

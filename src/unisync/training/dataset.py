@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from unisync.audio.mel import RATE
 from unisync.errors import MediaError
 from unisync.types import NUM_LANDMARKS, Floats, Pixels
+from unisync.whole import write_whole
 
 VERSION = 1
 SHARD_BYTES = 1 << 29
@@ -205,8 +205,9 @@ class DatasetWriter:
             shutil.rmtree(self._folder / self._name)
             return
         order = sorted(self._rows, key=lambda row: (row.shard, row.offset))
-        write_whole(self._folder / "samples.jsonl", [json.dumps(asdict(row), ensure_ascii=False) for row in order])
-        write_whole(self._folder / "dataset.json", [json.dumps(self._about, indent=1, ensure_ascii=False)])
+        rows = "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in order)
+        write_whole(self._folder / "samples.jsonl", rows)
+        write_whole(self._folder / "dataset.json", json.dumps(self._about, indent=1, ensure_ascii=False) + "\n")
         for old in self._folder.glob("shards-*"):
             if old.name != self._name:
                 shutil.rmtree(old)
@@ -245,13 +246,6 @@ def read_members(file: io.BytesIO | Path) -> Iterator[tuple[str, Members]]:
             key, members[name] = own, data.read()
     if members:
         yield key, members
-
-
-def write_whole(path: Path, lines: Iterable[str]) -> None:
-    """Write lines under another name, then rename: there is never half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    part.replace(path)
 
 
 def _next_shards(folder: Path) -> str:

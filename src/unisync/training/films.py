@@ -31,10 +31,11 @@ from unisync.options import PrepareOptions
 from unisync.scanning import scan_film
 from unisync.training.alike import fingerprint
 from unisync.training.canvases import LAST_FRAME, Span, aligned, cut_pixels, heard, spans_of
-from unisync.training.dataset import Canvases, Figures, append, pack, write_whole
+from unisync.training.dataset import Canvases, Figures, append, pack
 from unisync.training.filters import FILTERS, occlusion, sharpness
 from unisync.training.identity import look
 from unisync.types import Floats, Pixels, Plan, Sound
+from unisync.whole import write_whole
 
 THUMB = 64
 SYNC_RATE = 25  # what offsets are counted in, a second
@@ -119,7 +120,7 @@ def cut_film(job: Job) -> str:
     with part.open("wb") as file:
         np.savez(file, **traits)
     part.replace(job.records / f"{job.ident}.npz")
-    write_whole(job.records / f"{job.ident}.json", [json.dumps(asdict(record), ensure_ascii=False)])
+    write_whole(job.records / f"{job.ident}.json", json.dumps(asdict(record), ensure_ascii=False) + "\n")
     return job.name
 
 

@@ -22,6 +22,7 @@ from unisync.nets.vae import FaceVae
 from unisync.training.dataset import Canvases, Sample
 from unisync.training.donors import choose_donors, lent, transplanted
 from unisync.types import Floats, Pixels, Reference
+from unisync.whole import whole
 
 MAX_FRAMES = 300
 """Longer clips give a stretch of this many frames, so that no face drowns the others."""
@@ -39,9 +40,8 @@ def encode_samples(samples: Iterable[Sample], out: Path, vae: FaceVae, spread: F
         goal = out / f"{sample.key}.pt"
         if goal.exists():
             continue
-        part = goal.with_suffix(".part")
-        torch.save(encode_clip(sample.canvases, vae, spread, random.Random(sample.key)), part)
-        part.replace(goal)
+        with whole(goal) as part:
+            torch.save(encode_clip(sample.canvases, vae, spread, random.Random(sample.key)), part)
 
 
 def encode_clip(clip: Canvases, vae: FaceVae, spread: Floats, rnd: random.Random) -> dict[str, object]:

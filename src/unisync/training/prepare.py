@@ -16,10 +16,10 @@ from unisync.face.detect import FaceModels
 from unisync.metrics.expert import expert_weights
 from unisync.options import PrepareOptions
 from unisync.training.assemble import Prepared, assemble
-from unisync.training.dataset import write_whole
 from unisync.training.films import Job, cut_film
 from unisync.training.summary import write_summary
 from unisync.types import OnProgress, Progress
+from unisync.whole import write_whole
 
 SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
@@ -85,7 +85,7 @@ def _settle(out: Path, options: PrepareOptions) -> None:
     now = {name: value for name, value in options.to_dict().items() if name not in FREE}
     now["expert"] = _fingerprint(expert_weights())
     if not path.exists():
-        write_whole(path, [json.dumps(now, indent=1)])
+        write_whole(path, json.dumps(now, indent=1) + "\n")
         return
     was = json.loads(path.read_text("utf-8"))
     other = [f"{name}={was.get(name)}" for name, value in now.items() if was.get(name) != value]

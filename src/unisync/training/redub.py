@@ -13,6 +13,7 @@ from unisync.errors import OptionError
 from unisync.nets.transformer import Condition, Transformer
 from unisync.training.clips import Clip
 from unisync.training.painting import paint, start_noise
+from unisync.whole import whole
 
 WINDOWS = 8
 """Windows painted at once."""
@@ -33,9 +34,8 @@ def make_redubs(clips: list[Clip], speeches: list[Clip], network: Transformer, f
             continue
         rnd = random.Random(clip.key)
         speech = rnd.choice([other for other in spoken if other.key != clip.key])
-        part = goal.with_suffix(".part")
-        torch.save(redub(clip, speech, network.eval(), frames, rnd.randrange(2**31)), part)
-        part.replace(goal)
+        with whole(goal) as part:
+            torch.save(redub(clip, speech, network.eval(), frames, rnd.randrange(2**31)), part)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from unisync.training.dataset import Sample
 from unisync.training.donors import choose_donors, transplanted
 from unisync.training.loop import Batch
 from unisync.types import Pixels, Reference, Sound, Window
+from unisync.whole import whole
 
 Encode = Callable[[Pixels], Tensor]
 """Canvases uint8 (F, S, S, 3) -> latents (1, C, F', h, w)."""
@@ -105,6 +106,5 @@ class Windows:
 
 
 def _save(value: object, goal: Path) -> None:
-    part = goal.with_suffix(".part")
-    torch.save(value, part)
-    part.replace(goal)
+    with whole(goal) as part:
+        torch.save(value, part)
