@@ -287,6 +287,28 @@ def test_damaged_indices_are_refused(tmp_path: Path, text: str, message: str) ->
         WeightFiles(tmp_path)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux keeps to the limit")
+@pytest.mark.parametrize("end", ["safetensors", "gguf", "pt"])
+def test_a_file_that_finds_no_memory_is_not_called_damaged(tmp_path: Path, end: str) -> None:
+    import resource
+
+    path, size = tmp_path / f"large.{end}", 2**28
+    if end == "pt":
+        torch.save({"x": torch.zeros(size, dtype=torch.uint8)}, path)
+    else:
+        save_sparse(path, {"x": (size // 2,)})  # gguf's is mapped before anything in it is read
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + size // 2, hard))
+    try:
+        with pytest.raises(
+            WeightsError, match=r"may not take the memory to read its 0\.3 GB; the file need not be damaged"
+        ):
+            WeightFiles(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def test_other_paths_are_refused(tmp_path: Path, state: State) -> None:
     with pytest.raises(WeightsError, match=r"a: no such weights file or folder"):
         WeightFiles(tmp_path / "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -69,11 +70,32 @@ def open_store(path: Path) -> Store:
     except WeightsError:
         raise
     except Exception as error:  # a damaged file raises whatever its bytes happen to say
+        if wants_memory(error):
+            raise _too_large(path) from error
         first = next(iter(str(error).splitlines()), "")
         raise WeightsError(
             f"{path}: the weights file is damaged ({type(error).__name__}: {first}); get it again"
         ) from error
     raise WeightsError(f"{path}: is no weights file; .safetensors, .gguf, {', '.join(TORCH)} are read")
+
+
+def wants_memory(error: Exception) -> bool:
+    """Return whether an error is for want of memory, or of addresses to map a file to; torch says it in words."""
+    said = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or "cannot allocate memory" in said
+        or "can't allocate memory" in said
+    )
+
+
+def _too_large(path: Path) -> WeightsError:
+    size = f"{path.stat().st_size / 1e9:.1f} GB"
+    return WeightsError(
+        f"{path}: this process may not take the memory to read its {size}; the file need not be damaged: "
+        "close other programs, or allow it more ('ulimit -v', or the container's limit)"
+    )
 
 
 class SafetensorsStore:
@@ -100,7 +122,9 @@ class SafetensorsStore:
     def tensor(self, name: str) -> Tensor:
         try:
             tensor: Tensor = self._file.get_tensor(name)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+            if wants_memory(error):
+                raise _too_large(self.path) from error
             raise WeightsError(f"{self.path}: {name!r} cannot be read ({error}); get the file again") from error
         return tensor
 
