@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from faces import lay
 from opening import SIZE, face
 from unisync import api
-from unisync.backbones.base import Guide, chosen_backbone
+from unisync.backbones.base import Given, Guide, chosen_backbone
 from unisync.backbones.wan import backbone as wan
 from unisync.backbones.wan.backbone import Wan
 from unisync.backbones.wan.habits import USAGE, power, staircase
@@ -164,8 +164,7 @@ def test_other_words_give_another_picture_where_they_are_spoken(models: dict[str
     heard = [backbone.listen(each.sound) for each in given]
     assert all(each is not None and torch.isfinite(each.rows[0]).all() for each in heard)
     plain, far, near = (
-        backbone.condition(wan.Given(each, torch.zeros(1)), speech).audio
-        for each, speech in zip(given, heard, strict=True)
+        backbone.condition(Given(each, torch.zeros(1)), speech).audio for each, speech in zip(given, heard, strict=True)
     )
     # Their transformers hear all of a piece, the farther off the fainter; what is spoken here must weigh most.
     assert plain is not None and far is not None and near is not None
@@ -199,7 +198,7 @@ def test_windows_share_noise_and_go_on_from_one_another(
     ends, before = list[torch.Tensor](), list[Pixels | None]()
     decode, condition = backbone.decode, backbone.condition
 
-    def noted(given: wan.Given, speech: object) -> object:
+    def noted(given: Given, speech: object) -> object:
         before.append(given.before)
         return condition(given, speech)  # type: ignore[arg-type]
 
@@ -215,7 +214,7 @@ def test_time_is_the_films_own(models: dict[str, dict[str, str]]) -> None:
     sound = voice(2)
     heard = backbone.listen(sound)
     given = window(sound, rate=rate)
-    told = backbone.condition(wan.Given(given, torch.zeros(1)), heard)
+    told = backbone.condition(Given(given, torch.zeros(1)), heard)
     assert torch.allclose(told.seconds, torch.tensor([[0, 4 / rate, 8 / rate]]))
     assert heard is not None and told.audio is not None and told.audio.shape == (1, 3, 8, WHISPER + 768)
     moment = torch.tensor([5 / rate])  # the first film frame of the third latent frame
@@ -245,7 +244,7 @@ def test_guidance_is_told_link_by_link(models: dict[str, dict[str, str]], monkey
         performer = Unisync(DubOptions.from_dict(scales), backbone).begin(track())
         guided.append(performer.velocity(given, z, None)(z, 0.7))  # type: ignore[attr-defined]
     assert calls == [(False, False), (True, False), (True, True), (False, True), (True, True), (True, True)]
-    condition = backbone.condition(wan.Given(given, z), backbone.listen(given.sound))
+    condition = backbone.condition(Given(given, z), backbone.listen(given.sound))
     none, heard, read, both = backbone.velocities(
         z, 0.7, condition, [frozenset(), frozenset({"audio"}), frozenset({"text"}), frozenset({"audio", "text"})]
     )
@@ -399,6 +398,25 @@ def test_a_model_lies_as_it_is_told(models: dict[str, dict[str, str]]) -> None:
     assert small.plan.peak / 1e9 < limit and len(small.transformer.passages) == 1
     assert all(block.self_attn.attend.__module__ == "unisync.nets.kernels" for block in small.transformer.blocks)
     assert whole.facts["memory"][0].endswith("weights in bf16, all 2 blocks stay")
+
+
+@pytest.mark.parametrize("key", FAMILIES)
+def test_in_bf16_everything_is_kept_in_bf16_and_is_near_float32(models: dict[str, dict[str, str]], key: str) -> None:
+    backbone = Wan(options(models[key], steps=1))
+    given, sound = window(voice(1)), voice(1)
+    z = torch.randn(1, backbone.geometry.channels, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    z = z[..., : CANVAS // backbone.geometry.spatial_stride, : CANVAS // backbone.geometry.spatial_stride]
+    given = replace(given, pixels=given.pixels[:, :CANVAS, :CANVAS], reference=None)
+    condition = backbone.condition(Given(given, z, pose=z), backbone.listen(sound))
+    backbone.transformer.float()
+    whole = backbone.velocity(z, 0.6, condition)
+    backbone.transformer.bfloat16()
+    kept = set[torch.dtype]()
+    for module in backbone.transformer.blocks.modules():
+        module.register_forward_hook(lambda _, args, out: kept.add(out.dtype))
+    half = backbone.velocity(z, 0.6, condition)
+    assert kept == {torch.bfloat16} and half.dtype == torch.float32
+    assert 0 < float((half - whole).norm() / whole.norm()) < 0.05
 
 
 def test_memory_that_runs_out_is_said_with_what_fits(

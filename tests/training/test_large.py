@@ -20,7 +20,7 @@ from small_wan import T2V, given, network
 from unisync.errors import OptionError, WeightsError
 from unisync.nets.transformer import Condition
 from unisync.nets.vae import FaceVae, VaeConfig
-from unisync.nets.wan.editing import apply_editing, editing_family
+from unisync.nets.wan.editing import apply_editing, taught_by
 from unisync.nets.wan.families import FAMILIES, Size, family_shapes, whole_shapes
 from unisync.nets.wan.files import WeightFiles
 from unisync.nets.wan.models import load_transformer
@@ -110,7 +110,9 @@ def test_by_the_recipe_a_file_is_written_that_makes_the_model_the_trained_one(
     out = train_by(replace(recipe, wan=large, lora=LoraRecipe(rank=4, alpha=8)))
     assert "held/velocity" in capsys.readouterr().out
     tensors = load_file(out)
-    assert editing_family(out) == T2V and all(value.any() for name, value in tensors.items() if "lora_B" in name)
+    taught = taught_by(out)
+    assert taught is not None and (taught.family, taught.canvas, taught.length) == (T2V, 128, LENGTH)
+    assert all(value.any() for name, value in tensors.items() if "lora_B" in name)
     assert tensors["patch_embedding.added"].shape == (256, CHANNELS, 1, 2, 2) and tensors["patch_embedding.added"].any()
     size = sum(value.numel() for value in tensors.values())
     base = load_transformer(WeightFiles(model), dtype=torch.float32, editing=True)
@@ -183,6 +185,8 @@ def test_two_processes_with_shared_out_weights_have_the_gradient_of_whole_ones()
 def test_what_is_missing_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
     recipe = read_recipe(ROOT / "recipes" / "wan-lora.toml", TrainOptions(out=str(tmp_path / "x"), steps=1))
     with pytest.raises(OptionError, match="'backbone' names"):
-        train_by(replace(recipe, wan=replace(recipe.wan, windows="")))
+        train_by(replace(recipe, wan=replace(recipe.wan, backbone="")))
+    with pytest.raises(WeightsError, match=r"model\.safetensors: no such weights file"):
+        train_by(recipe)
     with pytest.raises(OptionError, match=r"give a table \[lora\]"):
         replace(recipe, lora=None)

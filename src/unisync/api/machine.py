@@ -32,12 +32,13 @@ def recognise(
 
     Only the headers are read, but of a LoRA all.
     """
+    from unisync.nets.wan.editing import check_family, taught_by
     from unisync.nets.wan.files import WeightFiles
     from unisync.nets.wan.lora_files import read_lora, shapes_of
     from unisync.nets.wan.recognise import check_pair, vae_latents
 
     files = WeightFiles(Path(backbone))
-    base = files.recognise()
+    base = kind = files.recognise()
     yield f"{backbone}: {base.line}; {files.precision}"
     if adapter is not None:
         added = WeightFiles(Path(adapter))
@@ -48,8 +49,12 @@ def recognise(
         latents = vae_latents(WeightFiles(Path(vae)).shapes, vae)
         check_pair(base, latents=latents)
         yield f"{vae}: an autoencoder of {latents} channels"
-    for path in loras:
-        changes = read_lora(Path(path))
+    for path in map(Path, loras):
+        if (taught := taught_by(path)) is not None:
+            check_family(taught, kind.family)
+            yield f"{path}: taught it to edit windows of {taught.length} frames of {taught.canvas} px"
+            continue
+        changes = read_lora(path)
         check_pair(base, lora=shapes_of(changes))
         yield f"{path}: a LoRA of {len(changes)} modules"
 

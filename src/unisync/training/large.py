@@ -27,11 +27,16 @@ from unisync.nets.lora import PREFIX
 from unisync.nets.precision import computes_bf16
 from unisync.nets.transformer import Condition, Transformer
 from unisync.nets.wan.editing import ADDED, FULL, KIND
+from unisync.nets.wan.families import FAMILIES
 from unisync.nets.wan.files import WeightFiles
+from unisync.nets.wan.memory import spatial_stride
 from unisync.nets.wan.models import load_transformer
+from unisync.nets.wan.vae import TEMPORAL_STRIDE
 from unisync.nets.weights import KEY
+from unisync.options import BACKBONE_PARTS, DubOptions
 from unisync.training.loop import Batch, Job, Look, Loop, LoopRecipe, Terms, accelerator
 from unisync.training.lora import LoraRecipe, add_lora
+from unisync.training.model_windows import make_windows
 from unisync.training.windows import Windows
 
 NEW_CHANNELS = "patch_embedding.parametrizations.weight.original"
@@ -41,13 +46,23 @@ HELD = 4
 
 @dataclass(frozen=True, kw_only=True)
 class LargeRecipe(LoopRecipe):
-    """How a large model is taught. windows: folder with `train` and `held` of what `fill_windows` wrote."""
+    """How a large model is taught. Its parts are named, and looked for, as dubbing has them."""
 
     backbone: str = ""
     """The model's file or folder."""
     adapter: str = ""
     """What lets it hear, if that is a file of its own."""
+    vae: str = ""
+    audio_encoder: str = ""
+    image_encoder: str = ""
+    text: str = ""
+    canvas: int = 0
+    """Side of the canvases, at most the dataset's; 0: as the model is used to."""
+    length: int = 0
+    """Frames of a window, 4n + 1; 0: as the model is used to."""
+    vae_tiling: bool = False
     windows: str = ""
+    """Folder with `train` and `held` of what `fill_windows` wrote, instead of the dataset's in the work folder."""
     minutes: float = 600.0
     batch: int = 1
     accumulate: int = 8
@@ -68,6 +83,12 @@ class LargeRecipe(LoopRecipe):
         super().__post_init__()
         if not 0 <= self.drop_audio <= 1:
             raise OptionError(f"drop_audio is a probability, from 0 to 1, not {self.drop_audio:g}")
+
+    def options(self, device: str) -> DubOptions:
+        """Return the model and its parts as dubbing takes them. Raises OptionError."""
+        names = ("backbone", *BACKBONE_PARTS)
+        given = {name: value for name in names if (value := getattr(self, name))}
+        return DubOptions.from_dict({"device": device, **given})
 
 
 class Changes(nn.Module):
@@ -139,17 +160,16 @@ def edit_loss(net: Transformer, batch: Batch, recipe: LargeRecipe) -> Tensor:
     return (error * (recipe.outside_weight + batch["mask"])).mean()
 
 
-def train_large(recipe: LargeRecipe, lora: LoraRecipe, folder: Path, out: Path) -> None:
+def train_large(recipe: LargeRecipe, lora: LoraRecipe, dataset: Path, work: Path, out: Path) -> None:
     """Train, or go on, and write what `apply_editing` reads. Raises UnisyncError."""
-    if not recipe.backbone or not recipe.windows:
-        raise OptionError(
-            "wan: 'backbone' names the model's file and 'windows' the folder of cached windows; give both"
-        )
-    windows = Windows(Path(recipe.windows) / "train")
-    there = Path(recipe.windows) / "held"
-    held = Windows(there) if there.is_dir() and not recipe.shard else None
-    torch.manual_seed(recipe.seed)
+    if not recipe.backbone:
+        raise OptionError("wan: 'backbone' names the model's file; give it")
     process = accelerator()
+    made = None if recipe.windows else make_windows(recipe.options(process.device.type), dataset, work, process)
+    windows = Windows((made or Path(recipe.windows)) / "train")
+    there = (made or Path(recipe.windows)) / "held"
+    held = Windows(there) if any(there.glob("*.pt")) and not recipe.shard else None
+    torch.manual_seed(recipe.seed)
     files = WeightFiles(Path(recipe.backbone))
     beside = WeightFiles(Path(recipe.adapter)) if recipe.adapter else None
     family = (beside or files).recognise().family
@@ -162,7 +182,9 @@ def train_large(recipe: LargeRecipe, lora: LoraRecipe, folder: Path, out: Path) 
         shard(net, changes, process.num_processes, process.device)
         changes.to(process.device)
     spec = {"kind": KIND, "family": family, "lora": json.loads(json.dumps(vars(lora)))}
-    trained = fit(net, changes, (windows, held), recipe, folder, spec)
+    frames, side = windows.size
+    spec |= {"canvas": side * spatial_stride(FAMILIES[family]), "length": TEMPORAL_STRIDE * (frames - 1) + 1}
+    trained = fit(net, changes, (windows, held), recipe, work / "wan", spec)
     if process.is_main_process:
         save_editing(out, trained, spec)
     process.wait_for_everyone()

@@ -63,7 +63,7 @@ class Run:
             raise OptionError(f"{self.out}: cannot be written there; name a file in a folder that exists")
         if self.recipe.kind == "wan":
             assert self.recipe.lora is not None
-            train_large(self.recipe.wan, self.recipe.lora, self.work / "wan", self.out)
+            train_large(self.recipe.wan, self.recipe.lora, self.dataset, self.work, self.out)
             return self.out
         read_rows(self.dataset)  # what would fail after hours fails now
         kind, audio = self.recipe.kind, self.recipe.audio

@@ -6,8 +6,9 @@ needs neither autoencoder nor speech encoder, and any geometry will do.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,18 +40,23 @@ def fill_windows(samples: Iterable[Sample], out: Path, encode: Encode, tell: Tel
     """Write OUT/KEY-START.pt for every window of `length` frames; what is there already is kept."""
     out.mkdir(parents=True, exist_ok=True)
     for sample in samples:
-        for start in range(0, len(sample.canvases.pixels) - length + 1, length):
-            goal = out / f"{sample.key}-{start:06d}.pt"
+        sound = Sound(np.asarray(sample.canvases.samples / 32768, np.float32), RATE)
+        for start, goal in goals(sample.key, len(sample.canvases.pixels), out, length):
             if goal.exists():
                 continue
-            data = encode_window(sample, slice(start, start + length), encode, tell)
+            data = encode_window(sample, slice(start, start + length), sound, encode, tell)
             if (text := data.pop("text", None)) is not None and not (out / TEXT).exists():
                 _save(text, out / TEXT)
             _save(data, goal)
 
 
+def goals(key: str, frames: int, out: Path, length: int) -> Iterator[tuple[int, Path]]:
+    """Yield each window's first frame, and where it lies, of a sample of so many frames."""
+    return ((start, out / f"{key}-{start:06d}.pt") for start in range(0, frames - length + 1, length))
+
+
 @torch.no_grad()
-def encode_window(sample: Sample, span: slice, encode: Encode, tell: Tell) -> dict[str, Tensor]:
+def encode_window(sample: Sample, span: slice, sound: Sound, encode: Encode, tell: Tell) -> dict[str, Tensor]:
     """Return what `Windows` reads, batch dimensions left out. sources: (2, C, F', h, w), with neutral and with other lips."""
     clip = sample.canvases
     pixels, landmarks, seconds = clip.pixels[span], clip.landmarks[span], clip.seconds[span]
@@ -63,7 +69,6 @@ def encode_window(sample: Sample, span: slice, encode: Encode, tell: Tell) -> di
     target = encode(pixels)
     sources = [encode(neutral), encode(other)]
     pose = encode(draw_pose(landmarks, size))
-    sound = Sound(np.asarray(clip.samples / 32768, np.float32), RATE)
     told = tell(Window(span.start, pixels, seconds, landmarks, sound, closed), sources[0], pose)
     masks = torch.from_numpy(np.stack([mouth_mask(points, size) for points in landmarks]))
     temporal = round((len(pixels) - 1) / max(target.shape[2] - 1, 1))
@@ -83,6 +88,12 @@ class Windows:
             raise OptionError(f"{folder}: holds no windows; encode the dataset for this model first")
         text = folder / TEXT
         self.text: Tensor | None = torch.load(text, weights_only=True).float() if text.is_file() else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Latent frames of a window, and the side of its latents."""
+        data: dict[str, Tensor] = torch.load(self.files[0], weights_only=True, mmap=True)
+        return data["target"].shape[1], data["target"].shape[-1]
 
     def draw(self, num: int, rnd: random.Random, drop_audio: float) -> Batch:
         """Return a batch of `num` windows, each with one of its sources, some without their sound."""

@@ -39,6 +39,11 @@ def _joint(scale: float) -> Guide:
     return Guide(frozenset({"text", "audio"}), scale)
 
 
+def taught_habits(habits: Habits) -> Habits:
+    """Return how a model is used that was taught to edit: along the pose, and from where a method that edits starts."""
+    return replace(habits, pose=True, start=None if habits.start == ZERO_SHOT else habits.start)
+
+
 def power(sigma: float) -> float:
     """Return how X-Dub's guidance by the speech falls with the noise."""
     return sigma**1.5

@@ -12,6 +12,7 @@ from unisync.backbones.wan.seeing import check_clip
 from unisync.backbones.wan.text import ZERO
 from unisync.errors import OptionError, WeightsError
 from unisync.nets.lora import parse_lora
+from unisync.nets.wan.editing import Taught, check_family, taught_by
 from unisync.nets.wan.families import FAMILIES, Family
 from unisync.nets.wan.files import WeightFiles
 from unisync.nets.wan.lora_files import Delta, read_lora, shapes_of
@@ -38,6 +39,7 @@ class Parts:
     image_encoder: Path | None
     text: Path | None
     loras: tuple[tuple[dict[str, Delta], float], ...]
+    taught: Taught | None
     lines: tuple[str, ...]
 
 
@@ -69,13 +71,27 @@ def gather(options: DubOptions) -> Parts:
         lines.append(f"{image_encoder}: image encoder")
     text = _text(options, family)
     lines.append(f"{text}: encoded text" if text else "no text: zeros in its place")
-    loras = []
+    loras, taught = [], None
     for lora, scale in map(parse_lora, options.lora.split(",") if options.lora else ()):
+        if (found := taught_by(lora)) is not None:
+            taught = _taught(found, scale, family, taught)
+            lines.append(f"{lora}: taught it to edit windows of {taught.length} frames of {taught.canvas} px")
+            continue
         changes = read_lora(lora)
         check_pair(base, lora=shapes_of(changes))
         loras.append((changes, scale))
         lines.append(f"{lora}: a LoRA of {len(changes)} modules, times {scale:g}")
-    return Parts(family, files, adapter, vae, encoders, image_encoder, text, tuple(loras), tuple(lines))
+    return Parts(family, files, adapter, vae, encoders, image_encoder, text, tuple(loras), taught, tuple(lines))
+
+
+def _taught(found: Taught, scale: float, family: Family, other: Taught | None) -> Taught:
+    """Return what taught the model to edit, if it can. Raises OptionError or WeightsError."""
+    check_family(found, family.key)
+    if other is not None:
+        raise OptionError(f"lora: {other.path} and {found.path} both taught the model to edit: give only one of them")
+    if scale != 1:
+        raise OptionError(f"lora: {found.path} is taken whole or not at all: leave ':{scale:g}' out")
+    return found
 
 
 def _folder(path: Path) -> Path:

@@ -5,17 +5,18 @@ One file holds all three; peft's names for the LoRA, the network's own for what 
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from unisync.errors import WeightsError
 from unisync.nets.lora import PREFIX, add_changes
 from unisync.nets.transformer import Transformer
 from unisync.nets.wan.lora_files import deltas
-from unisync.nets.weights import read_weights
+from unisync.nets.wan.stores import SafetensorsStore, open_store
+from unisync.nets.weights import KEY, read_weights
 
 KIND = "editing"
 FULL = ("pose_encoder.", "cond_encoder.")
@@ -24,17 +25,47 @@ ADDED = "patch_embedding.added"
 """The patch embedding's weights for the source's channels, (D, C, 1, 2, 2)."""
 
 
-def editing_family(path: Path) -> str:
-    """Return the family that a file is for. Raises WeightsError if it is no file of this kind."""
-    return str(_read(path)[1]["family"])
+@dataclass(frozen=True)
+class Taught:
+    """What such a file says of itself. canvas: side in pixels of the windows it was taught.  length: their frames."""
+
+    path: Path
+    family: str
+    canvas: int
+    length: int
+
+
+def taught_by(path: Path) -> Taught | None:
+    """Return what a file says of itself, of which only the header is read; None if it is another kind of file.
+
+    Raises WeightsError if it is damaged.
+    """
+    store = open_store(path) if path.suffix == ".safetensors" else None
+    if not isinstance(store, SafetensorsStore) or KEY not in store.metadata:
+        return None
+    try:
+        spec = json.loads(store.metadata[KEY])
+        if spec.get("kind") != KIND:
+            return None
+        return Taught(path, str(spec["family"]), int(spec["canvas"]), int(spec["length"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: what it says of itself is damaged ({error!r}); get it again") from error
+
+
+def check_family(taught: Taught, family: str) -> None:
+    """Raise WeightsError unless it was a model of this family that was taught."""
+    if taught.family != family:
+        raise WeightsError(f"{taught.path}: was trained for {taught.family} and not for {family}; give it that model")
 
 
 @torch.no_grad()
 def apply_editing(net: Transformer, family: str, path: Path) -> None:
     """Let a family's editing network (`config_of(..., editing=True)`) be what a file trained. Raises WeightsError."""
-    tensors, spec = _read(path)
-    if spec["family"] != family:
-        raise WeightsError(f"{path}: was trained for {spec['family']} and not for {family}; give it that model")
+    found = taught_by(path)
+    if found is None:
+        raise WeightsError(f"{path}: is no file of kind {KIND!r}; 'unisync train' by recipes/wan-lora.toml writes one")
+    check_family(found, family)
+    tensors, spec = read_weights(path)
     state = net.state_dict()
     whole = {name: value for name, value in tensors.items() if name.startswith(FULL)}
     expected = {name for name in state if name.startswith(FULL)}
@@ -46,10 +77,3 @@ def apply_editing(net: Transformer, family: str, path: Path) -> None:
         state[name].copy_(value)
     weight[:, -net.config.channels :] = added.to(weight)
     add_changes(net, deltas({k: v for k, v in tensors.items() if k.startswith(PREFIX)}, spec["lora"], path), path)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, spec = read_weights(path)
-    if spec.get("kind") != KIND:
-        raise WeightsError(f"{path}: is no file of kind {KIND!r}; 'unisync train' by recipes/wan-lora.toml writes one")
-    return tensors, spec

@@ -46,7 +46,7 @@ class Work:
     @property
     def tokens(self) -> int:
         """Tokens of a latent frame."""
-        return (self.canvas // _stride(FAMILIES[self.family]) // 2) ** 2
+        return (self.canvas // spatial_stride(FAMILIES[self.family]) // 2) ** 2
 
     @property
     def words(self) -> str:
@@ -54,7 +54,7 @@ class Work:
 
     def check(self) -> None:
         """Raise OptionError if there is no such work."""
-        step = 2 * _stride(FAMILIES[self.family])
+        step = 2 * spatial_stride(FAMILIES[self.family])
         if self.canvas < step or self.canvas % step:
             raise OptionError(
                 f"canvas must be a multiple of {step} for {FAMILIES[self.family].title}, not {self.canvas}"
@@ -195,7 +195,7 @@ def explain_oom(plan: Plan, there: float) -> OptionError:
 def example(net: Transformer, work: Work) -> tuple[Tensor, Tensor, Condition]:
     """Return noisy latents, their level and a condition of the sizes that a network is given, of zeros."""
     family, config, batch, num = FAMILIES[work.family], net.config, work.batch, work.latent_frames
-    side = work.canvas // _stride(family)
+    side = work.canvas // spatial_stride(family)
 
     dtype = net.head.head.weight.dtype
 
@@ -312,7 +312,7 @@ def _advice(plan: Plan, vram: float) -> str:
     return f"no window of this model does; it needs a device of {tried.peak / 1e9:.1f} GB"
 
 
-def _stride(family: Family) -> int:
+def spatial_stride(family: Family) -> int:
     """Return the autoencoder's stride in space."""
     return 16 if family.size.latents == 48 else 8
 
