@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -21,6 +24,7 @@ from opening import SIZE, face
 from unisync import api
 from unisync.backbones.base import Given, Guide, chosen_backbone
 from unisync.backbones.wan import backbone as wan
+from unisync.backbones.wan import together
 from unisync.backbones.wan.backbone import Wan
 from unisync.backbones.wan.habits import USAGE, power, staircase
 from unisync.backbones.wan.parts import gather
@@ -32,6 +36,7 @@ from unisync.methods.unisync import Unisync
 from unisync.nets.storage import Fp8Linear
 from unisync.nets.transformer import Condition
 from unisync.nets.wan.families import FAMILIES
+from unisync.nets.wan.memory import Work
 from unisync.nets.wan.names import to_diffusers
 from unisync.options import DubOptions
 from unisync.scanning import load_plan, save_plan, scan_film
@@ -386,6 +391,47 @@ def test_what_is_used_is_printed(models: dict[str, dict[str, str]], film: Path, 
     assert "TalkVerse 5B" in done.output and "licence Snap Inc. Non-Commercial License" in done.output
     assert "no text: zeros in its place" in done.output and "an autoencoder of 48 channels" in done.output
     assert json.loads(report.read_text())["facts"]["backbone"] == "TalkVerse 5B"
+
+
+def test_two_processes_dub_what_one_does(
+    models: dict[str, dict[str, str]], film: Path, speech: Path, tmp_path: Path
+) -> None:
+    given = options(models["multitalk"], plan=str(film.with_suffix(".plan")), codec="ffv1", steps=2)
+    api.dub(film, speech, tmp_path / "alone.mkv", options=given)
+    (tmp_path / "together").mkdir()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch += [str(Path(__file__).parent / "dubbing_together.py"), "dub", str(film), str(speech)]
+    launch += ["-o", str(tmp_path / "together" / "out.mkv")]
+    said = {name: value for name, value in given.to_dict().items() if value != getattr(DubOptions(), name)}
+    launch += [f"--{name.replace('_', '-')}={value}" for name, value in said.items()]
+    done = subprocess.run(
+        launch, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("MultiTalk") == 1 and [each.name for each in (tmp_path / "together").iterdir()] == [
+        "out.mkv"
+    ]
+    one, two = (
+        [frame.pixels.astype(int) for frame in read_frames(probe(tmp_path / name))]
+        for name in ("alone.mkv", "together/out.mkv")
+    )
+    # A rounding's change is one level of a pixel here and there, which its colour makes up to four in RGB.
+    differences = np.stack([np.abs(a - b) for a, b in zip(one, two, strict=True)])
+    assert differences.max() <= 4 and differences.mean() < 1e-3
+    # Two windows of two steps, each told nothing, the speech, and the text as well.
+    assert {f"process {rank}: 12 forwards" for rank in (0, 1)} <= set(done.stderr.splitlines())
+    was = [frame.pixels for frame in read_frames(probe(film))]
+    assert max(np.abs(a - b).max() for a, b in zip(one, was, strict=True)) > 20
+
+
+def test_what_several_processes_cannot_share_is_refused(
+    models: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together.dist, "get_world_size", lambda: 2)
+    with pytest.raises(OptionError, match="3 heads and 4 tokens a frame cannot be shared out over 2"):
+        together.begin(Work("x-dub-5b", CANVAS), DubOptions())
+    with pytest.raises(OptionError, match="compile: "):
+        together.begin(Work("multitalk", CANVAS), options(models["multitalk"], compile=True))
 
 
 def test_a_model_lies_as_it_is_told(models: dict[str, dict[str, str]]) -> None:

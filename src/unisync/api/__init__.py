@@ -5,7 +5,20 @@ from __future__ import annotations
 from unisync.api import jobs
 from unisync.api.arrays import dub_frames
 from unisync.api.evaluation import Evaluated, build_suite, compare, evaluate, import_suite
-from unisync.api.films import contact_sheet, demo, dub, inspect, load_plan, measure, outline, rows, save_plan, scan
+from unisync.api.films import (
+    contact_sheet,
+    demo,
+    dub,
+    follow,
+    follows,
+    inspect,
+    load_plan,
+    measure,
+    outline,
+    rows,
+    save_plan,
+    scan,
+)
 from unisync.api.machine import (
     check_models,
     doctor,
@@ -32,6 +45,8 @@ __all__ = [
     "dub_frames",
     "encode_text",
     "evaluate",
+    "follow",
+    "follows",
     "import_suite",
     "inspect",
     "jobs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,16 +39,29 @@ def dub(
 
     speeches: faces, named as the option `face` does, that speak a file of their own, beside `speech` or instead of it.
     """
+    from unisync.backbones.wan.together import leading
     from unisync.dubbing import dub_film, heard
 
     options = options or DubOptions()
     _check_report(options)
-    with heard() as warnings:
+    with heard() as warnings, leading(options):
         report = dub_film(Path(film), _path(speech), Path(out), options, on_progress, _paths(speeches))
     report = replace(report, warnings=[*report.warnings, *warnings])
     if options.report is not None:
         Path(options.report).write_text(report.to_json(), "utf-8")
     return report
+
+
+def follows() -> bool:
+    """Return whether this process is one of several that torchrun started, and not the first, which alone writes a film."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("RANK", "0")) > 0
+
+
+def follow(options: DubOptions) -> None:
+    """Compute a part of what the first process dubs with a public model, until it is done. Raises UnisyncError."""
+    from unisync.backbones.wan import backbone
+
+    backbone.follow(options)
 
 
 def outline(

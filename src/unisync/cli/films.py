@@ -38,6 +38,10 @@ def dub(
         own = speeches(speak)
         from unisync import api
 
+        if api.follows():
+            if not dry_run:
+                api.follow(options)
+            return
         if not dry_run:  # which prints nothing but JSON
             for line in api.parts(options):
                 print(line, flush=True)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from unisync.backbones.base import Geometry, Guide, Told
-from unisync.backbones.wan.encoding import Encoders
+from unisync.backbones.wan import together
+from unisync.backbones.wan.encoding import Encoders, geometry_of
 from unisync.backbones.wan.habits import USAGE, taught_habits
 from unisync.backbones.wan.parts import Parts, gather
 from unisync.nets.precision import computes_bf16
@@ -40,9 +41,10 @@ class Wan(Encoders):
         self.plan = _plan(parts, options, self.geometry, self.device)
         if self.plan.tiled:
             self.vae.tile()
-        self.transformer = _loaded(parts, self.plan, self.device)
-        settle(self.transformer, self.plan, self.device, options)
-        self.transformer.eval().requires_grad_(False)
+        if together.LEADS.get():
+            together.begin(self.plan.work, options)
+        self.transformer = _laid(parts, self.plan, self.device, options)
+        self.forward = together.Shared(self.transformer) if together.LEADS.get() else self.transformer
         self.facts: Mapping[str, Any] = {
             "backbone": self.family.title,
             "licence": self.family.licence,
@@ -73,7 +75,7 @@ class Wan(Encoders):
         # What comes in decides in which precision norms and sums are kept; autocast would keep them in float32.
         dtype = self.transformer.head.head.weight.dtype
         try:
-            out: Tensor = self.transformer(z.to(dtype), level, _in(dtype, condition))
+            out: Tensor = self.forward(z.to(dtype), level, _in(dtype, condition))
         except torch.OutOfMemoryError as error:
             raise explain_oom(self.plan, _free(self.device) + torch.cuda.memory_reserved(self.device)) from error
         return out.float()
@@ -90,6 +92,16 @@ class Wan(Encoders):
         return condition
 
 
+def follow(options: DubOptions) -> None:
+    """Take part in what the first of several processes paints with a public model, until it is done."""
+    device = together.join(options)
+    if together.received() == together.BEGIN:
+        parts = gather(options)
+        plan = _plan(parts, options, geometry_of(parts, options), device)
+        together.take_part(_laid(parts, plan, device, options), device)
+    torch.distributed.destroy_process_group()
+
+
 def _in(dtype: torch.dtype, condition: Condition) -> Condition:
     """Return a condition in a network's precision, but for its moments."""
     given = {name: value for name, value in vars(condition).items() if value is not None and name != "seconds"}
@@ -102,6 +114,13 @@ def _plan(parts: Parts, options: DubOptions, geometry: Geometry, device: torch.d
     there = options.vram * 1e9 if options.vram else _free(device) if device.type == "cuda" else None
     own = storage_of(parts.files.precision) if computes_bf16(device.type) else "bf16"
     return plan_memory(work, there, options.storage or own)
+
+
+def _laid(parts: Parts, plan: Plan, device: torch.device, options: DubOptions) -> Transformer:
+    """Return the network on its device, ready to paint."""
+    network = _loaded(parts, plan, device)
+    settle(network, plan, device, options)
+    return network.eval().requires_grad_(False)
 
 
 def _loaded(parts: Parts, plan: Plan, device: torch.device) -> Transformer:
