@@ -132,7 +132,10 @@ class DubOptions(_Options):
     canvas: int | None = _option(None, "Side of the canvas that such a model paints, in pixels; else as it is used to.")
     length: int | None = _option(None, "Frames that it paints at once, 4n + 1; else as it is used to.")
     vae_tiling: bool = _option(False, "Encode and decode canvases in tiles: slower, with less memory.")
-    lora: str | None = _option(None, "LoRA files to add to the weights: FILE:scale, several with commas.")
+    lora: str | None = _option(
+        None,
+        "LoRA files to add to the weights: FILE:scale, several with commas; or what taught a public model to edit.",
+    )
     steps: int | None = _option(
         None,
         "Denoising steps; else as many as the weights need, fewer where there is little to paint. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,6 @@ def dub(
 
     speeches: faces, named as the option `face` does, that speak a file of their own, beside `speech` or instead of it.
     """
-    from unisync.backbones.wan.together import leading
     from unisync.dubbing import dub_film, heard
 
     options = options or DubOptions()
@@ -55,6 +55,13 @@ def dub(
 def follows() -> bool:
     """Return whether this process is one of several that torchrun started, and not the first, which alone writes a film."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("RANK", "0")) > 0
+
+
+def leading(options: DubOptions) -> AbstractContextManager[None]:
+    """Let other processes that torchrun started wait for what this one dubs; if it fails meanwhile they leave at once."""
+    from unisync.backbones.wan import together
+
+    return together.leading(options)
 
 
 def follow(options: DubOptions) -> None:

@@ -38,21 +38,18 @@ def dub(
         own = speeches(speak)
         from unisync import api
 
-        if api.follows():
-            if not dry_run:
-                api.follow(options)
-            return
-        if not dry_run:  # which prints nothing but JSON
-            for line in api.parts(options):
-                print(line, flush=True)
-        with bars() as on_progress:
-            if dry_run:
+        if dry_run:  # which prints nothing but JSON
+            with bars() as on_progress:
                 found = api.outline(film, speech, out, speeches=own, options=options, on_progress=on_progress)
-            else:
-                report = api.dub(film, speech, out, speeches=own, options=options, on_progress=on_progress)
-        if dry_run:
             print(json.dumps(found, indent=2, ensure_ascii=False))
+        elif api.follows():
+            api.follow(options)
         else:
+            with api.leading(options):
+                for line in api.parts(options):
+                    print(line, flush=True)
+                with bars() as on_progress:
+                    report = api.dub(film, speech, out, speeches=own, options=options, on_progress=on_progress)
             _say(report)
 
 

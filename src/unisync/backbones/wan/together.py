@@ -35,7 +35,7 @@ LEADS: ContextVar[bool] = ContextVar("leads", default=False)
 @contextmanager
 def leading(options: DubOptions) -> Iterator[None]:
     """Let a public model that is put together meanwhile be computed by all processes; nothing where there is one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not dist.is_torchelastic_launched():
+    if LEADS.get() or int(os.environ.get("WORLD_SIZE", "1")) == 1 or not dist.is_torchelastic_launched():
         yield
         return
     join(options)
