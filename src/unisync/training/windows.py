@@ -6,7 +6,6 @@ needs neither autoencoder nor speech encoder, and any geometry will do.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
