@@ -19,6 +19,7 @@ from unisync.errors import WeightsError
 from unisync.nets.wan.families import family_shapes
 from unisync.nets.wan.files import WeightFiles
 from unisync.nets.wan.names import to_diffusers
+from unisync.nets.wan.stores import open_store
 
 State = dict[str, Tensor]
 QUERY = "blocks.0.self_attn.q.weight"
@@ -244,6 +245,19 @@ def test_a_large_model_is_recognised_from_its_headers(tmp_path: Path) -> None:
     assert (told.family, told.layout, told.prefix) == ("wan2.1-t2v-1.3b", "diffusers", "model.diffusion_model.")
     assert found.precision == "bf16"
     assert not found.tensor("blocks.29.modulation").any()
+
+
+def test_a_file_larger_than_the_machines_memory_is_read_a_tensor_at_a_time(tmp_path: Path) -> None:
+    path, size = tmp_path / "large.safetensors", 1 << 40
+    last = {"dtype": "F32", "shape": [2], "data_offsets": [size, size + 8]}
+    header = json.dumps({"first": {"dtype": "BF16", "shape": [size // 2], "data_offsets": [0, size]}, "last": last})
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header.encode())
+        file.seek(size, 1)
+        file.write(struct.pack("<2f", 1.5, -2))
+    store = open_store(path)
+    assert store.shapes == {"first": (size // 2,), "last": (2,)} and store.word("first") == "bf16"
+    assert store.tensor("last").tolist() == [1.5, -2]
 
 
 def test_what_is_unknown_is_refused_by_its_path(tmp_path: Path, state: State) -> None:

@@ -1,4 +1,4 @@
-"""Files of tensors under their own names, one tensor at a time: safetensors, GGUF and torch's own, all memory-mapped."""
+"""Files of tensors under their own names, one tensor at a time: safetensors, and GGUF and torch's own memory-mapped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from unisync.errors import WeightsError
@@ -103,11 +103,18 @@ class SafetensorsStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = safe_open(path, framework="pt")
-        self.metadata: dict[str, str] = self._file.metadata() or {}
-        slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118 - it is no mapping
-        self.shapes: Mapping[str, tuple[int, ...]] = {name: tuple(part.get_shape()) for name, part in slices.items()}
-        self._kinds = {name: part.get_dtype() for name, part in slices.items()}
+        # As torch maps a file, all of it counts as memory that may be written to: one larger than the machine's is refused.
+        with safe_open(path, framework="np") as file:
+            self.metadata: dict[str, str] = file.metadata() or {}
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            self.shapes: Mapping[str, tuple[int, ...]] = {
+                name: tuple(part.get_shape()) for name, part in slices.items()
+            }
+            self._kinds = {name: part.get_dtype() for name, part in slices.items()}
+        with path.open("rb") as plain:
+            length = int.from_bytes(plain.read(8), "little")
+            header = json.loads(plain.read(length))
+        self._places = {name: [8 + length + at for at in header[name]["data_offsets"]] for name in self.shapes}
 
     def dtype(self, name: str) -> torch.dtype:
         if (kind := self._kinds[name]) not in SAFETENSORS:
@@ -120,13 +127,20 @@ class SafetensorsStore:
         return WORDS.get(self.dtype(name), self._kinds[name].lower())
 
     def tensor(self, name: str) -> Tensor:
+        begin, end = self._places[name]
         try:
-            tensor: Tensor = self._file.get_tensor(name)
-        except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+            data = bytearray(end - begin)
+            with self.path.open("rb") as file:
+                file.seek(begin)
+                if file.readinto(data) < len(data):
+                    raise OSError("the file has become shorter")
+        except (OSError, MemoryError) as error:
             if wants_memory(error):
                 raise _too_large(self.path) from error
             raise WeightsError(f"{self.path}: {name!r} cannot be read ({error}); get the file again") from error
-        return tensor
+        if not data:
+            return torch.empty(self.shapes[name], dtype=self.dtype(name))
+        return torch.frombuffer(data, dtype=self.dtype(name)).view(self.shapes[name])
 
 
 class GgufStore:
