@@ -65,6 +65,19 @@ def _shrunk(listed: Callable[[Family], Shapes], sizes: dict[int, int]) -> Callab
     }
 
 
+def write_whisper(folder: Path, width: int) -> None:
+    """Write a whole Whisper of one layer."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    config = WhisperConfig(
+        d_model=width, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=8, max_target_positions=4, pad_token_id=0, bos_token_id=0,
+        eos_token_id=0, decoder_start_token_id=0,
+    )  # fmt: skip
+    WhisperModel(config).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+
+
 def write_parts(root: Path) -> dict[str, Path]:
     """Write what families share: two autoencoders in either layout, speech and image encoders, encoded text."""
     from transformers import (
@@ -73,9 +86,6 @@ def write_parts(root: Path) -> dict[str, Path]:
         Wav2Vec2Config,
         Wav2Vec2FeatureExtractor,
         Wav2Vec2Model,
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperModel,
     )
 
     torch.manual_seed(0)
@@ -92,13 +102,7 @@ def write_parts(root: Path) -> dict[str, Path]:
         )  # fmt: skip
         Wav2Vec2Model(config).save_pretrained(root / name)
         Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(root / name)
-    whisper = WhisperConfig(
-        d_model=WHISPER, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=8, max_target_positions=4, pad_token_id=0, bos_token_id=0,
-        eos_token_id=0, decoder_start_token_id=0,
-    )  # fmt: skip
-    WhisperModel(whisper).save_pretrained(root / "whisper")
-    WhisperFeatureExtractor().save_pretrained(root / "whisper")
+    write_whisper(root / "whisper", WHISPER)
     clip = CLIPVisionConfig(
         hidden_size=1280, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=28, patch_size=14
     )

@@ -43,9 +43,9 @@ BACKBONE_PLACE = ("vram", "storage", "attention", "step_cache", "compile")
 FACE_WORDS = ("largest", "speaking", "all")
 
 
-def _option(default: Any, text: str) -> Any:
-    """Return a field that can say what it is for."""
-    return field(default=default, metadata={"help": text})
+def _option(default: Any, text: str, *, owner: bool = False) -> Any:
+    """Return a field that can say what it is for. owner: whoever asks from elsewhere may not choose it."""
+    return field(default=default, metadata={"help": text, "owner": owner})
 
 
 def _words(meanings: Mapping[Any, str]) -> str:
@@ -113,28 +113,42 @@ class ScanOptions(_Options):
 
 @dataclass(frozen=True)
 class DubOptions(_Options):
-    """How a film is dubbed. None means: as the method, the codec or the container has it by default."""
+    """How a film is dubbed. None means: as the method, the codec or the container has it by default.
+
+    What names files, or says how the machine is used, is its owner's to choose, not a client's of a server.
+    """
 
     method: str = _option("unisync", "What paints the lips: unisync, omnisync; 'echo' paints nothing.")
-    weights: str | None = _option(None, "Weights file to use instead of the method's own.")
+    weights: str | None = _option(None, "Weights file to use instead of the method's own.", owner=True)
     backbone: str | None = _option(
-        None, "Large public model to paint with, a file or folder (docs/backbones.md), or a backbone's name."
+        None,
+        "Large public model to paint with, a file or folder (docs/backbones.md), or a backbone's name.",
+        owner=True,
     )
-    adapter: str | None = _option(None, "What lets such a model hear, where that is a file of its own.")
-    vae: str | None = _option(None, "The model's autoencoder; else it is looked for beside the model.")
+    adapter: str | None = _option(None, "What lets such a model hear, where that is a file of its own.", owner=True)
+    vae: str | None = _option(None, "The model's autoencoder; else it is looked for beside the model.", owner=True)
     audio_encoder: str | None = _option(
-        None, "Folders of the speech encoders that the model hears with, with commas; else looked for beside it."
+        None,
+        "Folders of the speech encoders that the model hears with, with commas; else looked for beside it.",
+        owner=True,
     )
     image_encoder: str | None = _option(
-        None, "Folder of the CLIP encoder that an image-to-video model sees with; else looked for beside it."
+        None,
+        "Folder of the CLIP encoder that an image-to-video model sees with; else looked for beside it.",
+        owner=True,
     )
-    text: str | None = _option(None, "Text for the model, as 'unisync text' encodes it once; 'zero' is none at all.")
-    canvas: int | None = _option(None, "Side of the canvas that such a model paints, in pixels; else as it is used to.")
-    length: int | None = _option(None, "Frames that it paints at once, 4n + 1; else as it is used to.")
-    vae_tiling: bool = _option(False, "Encode and decode canvases in tiles: slower, with less memory.")
+    text: str | None = _option(
+        None, "Text for the model, as 'unisync text' encodes it once; 'zero' is none at all.", owner=True
+    )
+    canvas: int | None = _option(
+        None, "Side of the canvas that such a model paints, in pixels; else as it is used to.", owner=True
+    )
+    length: int | None = _option(None, "Frames that it paints at once, 4n + 1; else as it is used to.", owner=True)
+    vae_tiling: bool = _option(False, "Encode and decode canvases in tiles: slower, with less memory.", owner=True)
     lora: str | None = _option(
         None,
         "LoRA files to add to the weights: FILE:scale, several with commas; or what taught a public model to edit.",
+        owner=True,
     )
     steps: int | None = _option(
         None,
@@ -200,42 +214,52 @@ class DubOptions(_Options):
         "largest", "Which face: a name from 'scan' (or several, with commas), largest, speaking, all, x,y@seconds."
     )
     box: str | None = _option(None, "A face that no detector sees, by hand: x,y,w,h@seconds.")
-    plan: str | None = _option(None, "Plan saved by 'scan', instead of looking at the film again.")
+    plan: str | None = _option(None, "Plan saved by 'scan', instead of looking at the film again.", owner=True)
     when_longer: WhenLonger = _option("cut", f"Speech longer than the film: {_words(WHEN_LONGER)}.")
     when_shorter: WhenShorter = _option("silence", f"Speech shorter than the film: {_words(WHEN_SHORTER)}.")
     seconds: float | None = _option(None, "How long a still picture lasts; else as long as the speech.")
     codec: Codec | None = _option(None, "Codec of the picture; else vp9 for .webm, h264 for the rest.")
     crf: int | None = _option(None, "Quality of the picture: lower is better and larger.")
     preset: str | None = _option(None, "Speed of the encoder, ultrafast … medium … veryslow.")
-    report: str | None = _option(None, "Write what was done to this JSON file.")
+    report: str | None = _option(None, "Write what was done to this JSON file.", owner=True)
     preview: str | None = _option(
-        None, "Write the frame just finished to this file, now and then, while at work (.jpg)."
+        None, "Write the frame just finished to this file, now and then, while at work (.jpg).", owner=True
     )
     provenance: bool = _option(
-        True, "Let the film say that its lips were changed: a plain tag, and C2PA by a certificate."
+        True, "Let the film say that its lips were changed: a plain tag, and C2PA by a certificate.", owner=True
     )
     c2pa_cert: str | None = _option(
-        None, "Certificate (PEM, its authorities after it) to sign a C2PA manifest with; else UNISYNC_C2PA_CERT."
+        None,
+        "Certificate (PEM, its authorities after it) to sign a C2PA manifest with; else UNISYNC_C2PA_CERT.",
+        owner=True,
     )
-    c2pa_key: str | None = _option(None, "The certificate's private key (PEM); else UNISYNC_C2PA_KEY.")
-    device: Device = _option("auto", "Where the method runs.")
-    threads: int = _option(0, "Threads of the method; 0 is as many as there are cores.")
+    c2pa_key: str | None = _option(None, "The certificate's private key (PEM); else UNISYNC_C2PA_KEY.", owner=True)
+    device: Device = _option("auto", "Where the method runs.", owner=True)
+    threads: int = _option(0, "Threads of the method; 0 is as many as there are cores.", owner=True)
     vram: float | None = _option(
         None,
         "Gigabytes of the device that a large model may take; else what is free there. What does not fit is swapped.",
+        owner=True,
     )
     storage: Storage | None = _option(
-        None, "How a large model's matrices lie in memory; fp8 is half as large, and rounded. Else as in their file."
+        None,
+        "How a large model's matrices lie in memory; fp8 is half as large, and rounded. Else as in their file.",
+        owner=True,
     )
     attention: AttentionKernel | None = _option(
-        None, "Kernel of a large model's self-attention, PyTorch's or the flash-attn package's; else PyTorch chooses."
+        None,
+        "Kernel of a large model's self-attention, PyTorch's or the flash-attn package's; else PyTorch chooses.",
+        owner=True,
     )
     step_cache: float = _option(
         0.0,
         "How far a large model's timestep embedding may have moved, relative to itself, while its blocks' last change is "
         "taken again instead of running them; 0: they are always run.",
+        owner=True,
     )
-    compile: bool = _option(False, "Compile a large model's blocks: minutes at the start, faster from then on.")
+    compile: bool = _option(
+        False, "Compile a large model's blocks: minutes at the start, faster from then on.", owner=True
+    )
 
     def check(self) -> None:
         if not self.face.strip():

@@ -12,9 +12,6 @@ from transformers import (
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperModel,
 )
 
 from unisync.backbones.wan.hearing import (
@@ -31,6 +28,7 @@ from unisync.demo import demo_speech
 from unisync.errors import WeightsError
 from unisync.media import read_sound
 from unisync.types import Floats, Sound
+from wan_folders import write_whisper
 
 WIDTH, LONG = 32, 65
 
@@ -45,13 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     Wav2Vec2Model(config).save_pretrained(root / "wav2vec2")
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(root / "wav2vec2")
-    whisper = WhisperConfig(
-        d_model=WIDTH, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=8, max_target_positions=4, pad_token_id=0, bos_token_id=0,
-        eos_token_id=0, decoder_start_token_id=0,
-    )  # fmt: skip
-    WhisperModel(whisper).save_pretrained(root / "whisper")
-    WhisperFeatureExtractor().save_pretrained(root / "whisper")
+    write_whisper(root / "whisper", WIDTH)
     return root
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from unisync.nets.attention import rotary_angles, rotary_table, rotate
+from unisync.nets.patch import expand_patch_embedding
 from unisync.nets.pose import PoseEncoder
 from unisync.nets.transformer import (
     Condition,
     Transformer,
     TransformerConfig,
-    expand_patch_embedding,
 )
 
 CONFIG = TransformerConfig(

@@ -21,6 +21,7 @@ from unisync.errors import OptionError
 from unisync.media import probe
 from unisync.media.inspect import inspect
 from unisync.options import ServeOptions
+from unisync.server import views
 from unisync.server.asked import Asked
 from unisync.server.meters import Meters
 from unisync.server.serving import serve
@@ -136,12 +137,18 @@ def test_a_client_that_leaves_leaves_nothing(server: Server) -> None:
     assert counted not in server.ask("GET", "/metrics").body.decode()
 
 
-@pytest.mark.parametrize("given", [{"weights": "/etc/passwd"}, {"c2pa-key": "x"}, {"report": "/tmp/x"}, {"plan": "x"}])
-def test_options_that_name_files_are_the_servers(server: Server, ready: Ready, given: dict[str, Any]) -> None:
-    answer = server.ask("POST", "/api/jobs", job_of(ready, **given))
+@pytest.mark.parametrize("name", ["weights", "backbone", "audio-encoder", "c2pa-key", "report", "plan", "vram"])
+def test_options_that_name_files_or_the_machines_use_are_the_servers(server: Server, ready: Ready, name: str) -> None:
+    answer = server.ask("POST", "/api/jobs", job_of(ready, **{name: "/etc/passwd"}))
     assert answer.status == 400 and "the server's own business" in answer.error
     answer = server.ask("POST", "/api/jobs", job_of(ready, faec="x"))
     assert answer.status == 400 and "did you mean 'face'" in answer.error
+
+
+def test_no_text_that_a_client_may_choose_names_a_file() -> None:
+    """Whoever adds an option of words has to say whose it is."""
+    free = {told["name"] for told in views.options() if told["kind"] == "text" and told["choices"] is None}
+    assert free == {"box", "face", "preset"}
 
 
 def test_named_files_stay_in_their_folder(server: Server, film: Path, tmp_path: Path) -> None:

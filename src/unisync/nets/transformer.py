@@ -377,19 +377,6 @@ def frequencies(value: Tensor, num: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def expand_patch_embedding(weight: Tensor, channels: int) -> Tensor:
-    """Return weight (D, channels, ...) with zeros for the channels that the base model did not have (Eq 2).
-
-    The expanded embedding gives the base model's tokens bit for bit until training moves the new half.
-    Raises ValueError if the base model has more channels already.
-    """
-    missing = channels - weight.shape[1]
-    if missing < 0:
-        raise ValueError(f"the base model's patch embedding has {weight.shape[1]} channels, more than {channels}")
-    new = weight.new_zeros(weight.shape[0], missing, *weight.shape[2:])
-    return torch.cat([weight, new], dim=1)
-
-
 def kept(condition: Condition) -> Tensor:
     """Return the audio (B, F, A, C) with zeros where it is not told, as public models are taught silence."""
     assert condition.audio is not None

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unisync.errors import WeightsError
+from unisync.whole import whole
 
 KEY = "unisync"
 
@@ -22,9 +23,13 @@ def save_weights(path: Path, parts: dict[str, nn.Module], spec: dict[str, Any]) 
     for name, module in parts.items():
         tensors |= {f"{name}.{k}": v.detach().to(torch.bfloat16).contiguous() for k, v in module.named_parameters()}
         tensors |= {f"{name}.{k}": v.detach().float().contiguous() for k, v in module.named_buffers()}
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata={KEY: json.dumps(spec)})
-    temporary.replace(path)
+    write_tensors(path, tensors, spec)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], spec: dict[str, Any]) -> None:
+    """Write tensors as they are, and what they are in the metadata."""
+    with whole(path) as part:
+        save_file(tensors, part, metadata={KEY: json.dumps(spec)})
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

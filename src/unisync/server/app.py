@@ -22,7 +22,7 @@ from unisync.options import ServeOptions
 from unisync.server import views
 from unisync.server.asked import Asked
 from unisync.server.desk import Desk
-from unisync.server.guard import COOKIE, Guard
+from unisync.server.guard import COOKIE, PAGE, Guard
 from unisync.server.meters import Metered, Meters
 from unisync.server.problems import Refused
 from unisync.server.storage import Kind
@@ -30,17 +30,6 @@ from unisync.server.storage import Kind
 EVENT_SECONDS, HEARTBEAT = 0.25, 60
 """How often a stream looks whether something changed, and after how many looks it says that it is there."""
 Tags = list[str | Enum]
-SCRIPT = "text/javascript"
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", SCRIPT),
-    "/choices.js": ("choices.js", SCRIPT),
-    "/player.js": ("player.js", SCRIPT),
-    "/words.js": ("words.js", SCRIPT),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
-"""What the page is made of, by its address."""
 
 
 class NewJob(BaseModel):

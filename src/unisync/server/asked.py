@@ -76,7 +76,7 @@ class Asked:
         """Make a job of what is ready. Raises Refused and OptionError."""
         self.desk.check_room()
         about, spoken = self._ready("film", film), self._ready("speech", speech)
-        ours = sorted({name.replace("-", "_") for name in given} & set(views.OURS))
+        ours = sorted({name.replace("-", "_") for name in given} & views.OURS)
         if ours:
             raise OptionError(f"{', '.join(ours)}: the server's own business, and not to be chosen from elsewhere")
         options, name = DubOptions.from_dict(given), new_id()

@@ -11,17 +11,18 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "unisync_token"
-OPEN_PATHS = (
-    "/",
-    "/page.css",
-    "/page.js",
-    "/choices.js",
-    "/player.js",
-    "/words.js",
-    "/icon.svg",
-    "/api/session",
-    "/healthz",
-)
+SCRIPT = "text/javascript"
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", SCRIPT),
+    "/choices.js": ("choices.js", SCRIPT),
+    "/player.js": ("player.js", SCRIPT),
+    "/words.js": ("words.js", SCRIPT),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+"""What the page is made of, by its address."""
+OPEN_PATHS = (*PAGE, "/api/session", "/healthz")
 """What needs no token: the page itself, on which one can be given."""
 UPLOADS = ("/api/films", "/api/speeches")
 """Where a body may be as large as an upload; elsewhere it may be BODY_BYTES."""

@@ -17,8 +17,8 @@ from unisync.server.storage import Storage
 from unisync.types import Report
 
 PREVIEW = "preview.jpg"
-OURS = ("weights", "lora", "plan", "report", "preview", "provenance", "c2pa_cert", "c2pa_key", "device", "threads")
-"""Options that name files of the server or are its owner's business."""
+OURS = frozenset(item.name for item in fields(DubOptions) if item.metadata["owner"])
+"""Options that a client may not choose."""
 WORDS = {"when_longer": WHEN_LONGER, "when_shorter": WHEN_SHORTER}
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
@@ -32,7 +31,7 @@ from unisync.nets.wan.files import WeightFiles
 from unisync.nets.wan.memory import spatial_stride
 from unisync.nets.wan.models import load_transformer
 from unisync.nets.wan.vae import TEMPORAL_STRIDE
-from unisync.nets.weights import KEY
+from unisync.nets.weights import write_tensors
 from unisync.options import BACKBONE_PARTS, DubOptions
 from unisync.training.loop import Batch, Job, Look, Loop, LoopRecipe, Terms, accelerator
 from unisync.training.lora import LoraRecipe, add_lora
@@ -251,6 +250,4 @@ def save_editing(path: Path, changes: Changes, spec: dict[str, Any]) -> None:
         tensors[name] = value.detach().float().cpu().contiguous()
     lora = spec["lora"]
     config = {"peft_type": "LORA", "r": lora["rank"], "lora_alpha": lora["alpha"], "target_modules": lora["targets"]}
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata={KEY: json.dumps({**spec, "lora": config})})
-    temporary.replace(path)
+    write_tensors(path, tensors, {**spec, "lora": config})

@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import nn
 
 from unisync.errors import OptionError
 from unisync.nets.lora import KIND, PREFIX
 from unisync.nets.patch import PatchEmbedding
-from unisync.nets.weights import KEY
+from unisync.nets.weights import write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +54,7 @@ def save_lora(path: Path, network: nn.Module, part: str, recipe: LoraRecipe) -> 
         "lora_alpha": recipe.alpha,
         "target_modules": list(recipe.targets),
     }
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata={KEY: json.dumps({"kind": KIND, "part": part, "lora": config})})
-    temporary.replace(path)
+    write_tensors(path, tensors, {"kind": KIND, "part": part, "lora": config})
 
 
 def lora_spec(recipe: LoraRecipe | None) -> dict[str, Any]:

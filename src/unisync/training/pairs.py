@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unisync.errors import OptionError
+from unisync.whole import whole
 
 CHOICES = 3
 """A stretch keeps so many partners, the nearest in pose."""
@@ -56,8 +57,7 @@ def load_pairs(latents: Path, work: Path, spread: Tensor, frames: int, near: flo
                     f"{latents} was made by an earlier version, without poses: remove it, to have it made anew"
                 )
             found[path.stem] = mine(data["still"], data["lips"] / spread.cpu(), frames, near, far)
-        part = file.with_suffix(".part")
-        torch.save(found, part)
-        part.replace(file)
+        with whole(file) as part:
+            torch.save(found, part)
     pairs: dict[str, Tensor] = torch.load(file, weights_only=True)
     return pairs

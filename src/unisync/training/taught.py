@@ -6,7 +6,6 @@ what it said is kept beside the mel bands as lessons.
 
 from __future__ import annotations
 
-import os
 import random
 import zlib
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from unisync.training.audio import AudioRecipe, LessonsRecipe, Utterance
 from unisync.training.loop import Batch, Job, Look, Loop, Terms, accelerator
 from unisync.training.teacher import Teacher
 from unisync.types import Floats, Sound
+from unisync.whole import whole
 
 SOUNDS = (".aac", ".flac", ".g722", ".gsm", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
 SHORTEST = RATE // 4  # samples; what is shorter is no word
@@ -100,9 +100,8 @@ class School:
         if not file.exists():
             heads = self._heads(self.work / f"heads-{mark}")
             if accelerator().is_main_process:
-                part = file.with_suffix(f".{os.getpid()}.part")
-                torch.save(self._taught(heads, sounds)._asdict(), part)
-                part.replace(file)
+                with whole(file) as part:
+                    torch.save(self._taught(heads, sounds)._asdict(), part)
         accelerator().wait_for_everyone()
         return mark, Lessons(**torch.load(file, mmap=True, weights_only=True))  # more of it than of memory is no harm
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unisync.backbones.wan.pretrained import config_of, pretrained
 from unisync.errors import WeightsError
 from unisync.nets.wan.families import TEXT_WIDTH
-from unisync.nets.weights import KEY, read_weights
+from unisync.nets.weights import read_weights, write_tensors
 
 KIND, ZERO, LENGTH = "text", "zero", 512
 PROMPT = "a person is speaking to the camera, with clear movements of face, lips and teeth"
@@ -69,10 +67,7 @@ def encode_text(folder: Path, out: Path, prompt: str = PROMPT, negative: str = N
         return hidden.to(torch.bfloat16).contiguous()
 
     spec = {"kind": KIND, "prompt": prompt, "negative": negative}
-    temporary = out.with_suffix(".part")
-    made = {"prompt": encoded(prompt), "negative": encoded(negative)}
-    save_file(made, temporary, metadata={KEY: json.dumps(spec)})
-    temporary.replace(out)
+    write_tensors(out, {"prompt": encoded(prompt), "negative": encoded(negative)}, spec)
 
 
 def _filled(words: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from unisync.nets.patch import expand_patch_embedding
 from unisync.nets.pose import PoseEncoder
 from unisync.nets.storage import FP8, Fp8Linear, rounded, store_fp8
-from unisync.nets.transformer import Transformer, TransformerConfig, expand_patch_embedding
+from unisync.nets.transformer import Transformer, TransformerConfig
 from unisync.nets.wan.families import CLIP_WIDTH, FAMILIES, FREQUENCIES, TEXT_WIDTH, Audio, Size
 from unisync.nets.wan.fantasytalking import FantasyTalking
 from unisync.nets.wan.files import WeightFiles
