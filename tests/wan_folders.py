@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unisync.backbones.wan import hearing, text
+from unisync.backbones import text
+from unisync.backbones.wan import hearing
 from unisync.nets.wan import families, models, multitalk, s2v
 from unisync.nets.wan.families import FAMILIES, Family, Shapes, Size, family_shapes
 from unisync.nets.wan.xdub import XDub

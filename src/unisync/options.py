@@ -39,6 +39,8 @@ WHEN_SHORTER: dict[WhenShorter, str] = {
     "loop": "the speech starts again",
 }
 BACKBONE_PARTS = ("adapter", "vae", "audio_encoder", "image_encoder", "text", "canvas", "length", "vae_tiling")
+WEIGHTS_PARTS = ("audio_encoder", "text")
+"""Those of them that weights of the embedded model's kind may need or use as well."""
 BACKBONE_PLACE = ("vram", "storage", "attention", "step_cache", "compile")
 FACE_WORDS = ("largest", "speaking", "all")
 
@@ -129,7 +131,7 @@ class DubOptions(_Options):
     vae: str | None = _option(None, "The model's autoencoder; else it is looked for beside the model.", owner=True)
     audio_encoder: str | None = _option(
         None,
-        "Folders of the speech encoders that the model hears with, with commas; else looked for beside it.",
+        "Folders of the speech encoders that the model, or the weights, hear with, with commas; else looked for beside it.",
         owner=True,
     )
     image_encoder: str | None = _option(
@@ -303,7 +305,7 @@ class DubOptions(_Options):
     def _check_backbone(self) -> None:
         if self.backbone is None:
             for name in BACKBONE_PARTS + BACKBONE_PLACE:
-                if getattr(self, name):
+                if getattr(self, name) and not (self.weights is not None and name in WEIGHTS_PARTS):
                     raise OptionError(f"{name} goes with a public model: give backbone as well")
         elif self.weights is not None:
             raise OptionError("weights and backbone both say what paints: give only one of them")

@@ -98,7 +98,7 @@ def voice(seconds: float, seed: int = 0) -> Sound:
 @pytest.fixture
 def everything_is_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "unisync.backbones.wan.hearing.voice_activity",
+        "unisync.backbones.speech_encoders.voice_activity",
         lambda sound: np.ones(int(np.ceil(sound.seconds * 100)) + 1, np.float32),
     )
 

@@ -14,16 +14,8 @@ from transformers import (
     Wav2Vec2Model,
 )
 
-from unisync.backbones.wan.hearing import (
-    Encoder,
-    Heard,
-    Needs,
-    condition_of,
-    encoder_of,
-    in_pieces,
-    latent_groups,
-    listen,
-)
+from unisync.backbones.speech_encoders import Encoder, Heard, Needs, encoder_of, in_pieces, listen
+from unisync.backbones.wan.hearing import condition_of, latent_groups
 from unisync.demo import demo_speech
 from unisync.errors import WeightsError
 from unisync.media import read_sound

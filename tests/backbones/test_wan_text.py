@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tiny import tiny_weights
 from unisync import api
-from unisync.backbones.wan.text import read_text
+from unisync.backbones.text import read_text
 from unisync.cli import app
 from unisync.errors import WeightsError
 

@@ -23,11 +23,13 @@ from unisync.media import EncodeOptions, Speech, drawn, probe, write_film
 from unisync.nets.audio import AudioConfig
 from unisync.nets.transformer import TransformerConfig
 from unisync.nets.vae import VaeConfig
-from unisync.nets.weights import read_weights
+from unisync.nets.wan.families import TEXT_WIDTH
+from unisync.nets.weights import read_weights, write_tensors
 from unisync.options import DubOptions, PrepareOptions, TrainOptions
 from unisync.training.audio import AudioRecipe
 from unisync.training.recipe import Networks, Recipe, read_recipe
 from unisync.training.run import train_by
+from wan_folders import write_whisper
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.toml") if path.stem != "ablation")  # a suite
@@ -279,3 +281,36 @@ def test_training_needs_no_ffmpeg(dataset: Path, weights: Path, tmp_path: Path) 
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "x.safetensors").is_file()
+
+
+def test_a_transformer_may_hear_by_whisper_and_read(weights: Path, dataset: Path, tmp_path: Path) -> None:
+    write_whisper(tmp_path / "whisper", 12)
+    write_whisper(tmp_path / "wider", 14)
+    words = {name: torch.randn(3, TEXT_WIDTH) for name in ("prompt", "negative")}
+    write_tensors(tmp_path / "text.safetensors", words, {"kind": "text", "prompt": "a person speaks"})
+    encoder, text = str(tmp_path / "whisper"), str(tmp_path / "text.safetensors")
+    recipe = small(ROOT / "recipes" / "masked.toml", dataset, tmp_path / "work", weights)
+    reader = replace(SMALL.transformer, audio_width=12, text_width=TEXT_WIDTH)
+    fast = replace(recipe.transformer, learning_rate=0.05, warmup=1, ema=0.0)  # else three steps leave no trace
+    networks = replace(SMALL, transformer=reader)
+    recipe = replace(recipe, audio_encoder=encoder, text=text, networks=networks, transformer=fast)
+    made = str(train_by(recipe))
+    assert read_weights(Path(made))[1]["hearing"] == {"kind": "whisper", "width": 12}
+    told = dubbed(tmp_path, weights=made, audio_encoder=encoder, text=text)
+    assert told != dubbed(tmp_path, weights=made, audio_encoder=encoder)
+    lora = small(ROOT / "recipes" / "omnisync.toml", dataset, tmp_path / "lora", Path(made))
+    lora = replace(lora, audio_encoder=encoder, text=text, transformer=replace(fast, paired=1.0))
+    added = f"{train_by(lora)}:1"
+    assert told != dubbed(tmp_path, weights=made, audio_encoder=encoder, text=text, lora=added)
+    for options, wrong in (
+        ({"weights": made}, "name its folder by audio_encoder"),
+        ({"weights": made, "audio_encoder": str(tmp_path / "wider")}, "14 wide, does not do"),
+        ({"weights": str(weights), "audio_encoder": encoder}, "encoder of its own; leave it out"),
+        ({"weights": str(weights), "text": text}, "reads none; leave it out"),
+    ):
+        with pytest.raises((OptionError, WeightsError), match=wrong):
+            dubbed(tmp_path, **options)
+    with pytest.raises(OptionError, match="text_width of 4096"):
+        train_by(replace(lora, weights=str(weights), audio_encoder=""))
+    with pytest.raises(WeightsError, match="14 wide, does not do"):
+        train_by(replace(recipe, audio_encoder=str(tmp_path / "wider")))

@@ -76,11 +76,11 @@ def parts(options: DubOptions) -> tuple[str, ...]:
 def encode_text(
     folder: Path | str, out: Path | str, *, prompt: str | None = None, negative: str | None = None
 ) -> tuple[str, str]:
-    """Write text for a public model to the file `out`, as UMT5 in a local folder encodes it; return what it says.
+    """Write text for a model that reads to the file `out`, as UMT5 in a local folder encodes it; return what it says.
 
     negative: what is not wanted.  Raises WeightsError.
     """
-    from unisync.backbones.wan import text
+    from unisync.backbones import text
 
     said = text.PROMPT if prompt is None else prompt, text.NEGATIVE if negative is None else negative
     text.encode_text(Path(folder), Path(out), *said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from unisync import flow
 from unisync.audio.encoder import SpeechFeatures, encode_speech
 from unisync.backbones.base import Geometry, Given, Guide, Habits, Lips, Told
 from unisync.backbones.device import device_of
+from unisync.backbones.speech_encoders import Encoder, Needs, check_encoder, encoder_of, listen
+from unisync.backbones.text import ZERO, read_text
 from unisync.errors import OptionError, WeightsError
 from unisync.nets.audio import AudioConfig, AudioEncoder
 from unisync.nets.lora import merge_lora, parse_lora
@@ -23,7 +26,7 @@ from unisync.nets.precision import autocast
 from unisync.nets.transformer import Condition, Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae, VaeConfig
 from unisync.nets.weights import fill, read_weights
-from unisync.options import BACKBONE_PARTS, DubOptions
+from unisync.options import BACKBONE_PARTS, WEIGHTS_PARTS, DubOptions
 from unisync.types import Pixels, Sound
 
 KIND = "mini"
@@ -37,12 +40,23 @@ def embedded_weights() -> Path:
 
 
 class Mini:
-    """The embedded backbone. Raises WeightsError if the file is missing, damaged or of another kind."""
+    """The embedded backbone. Raises WeightsError if a file is missing, damaged or of another kind.
+
+    audio_encoder: folder of the speech encoder that weights hear with which have none of their own.
+    text: a file that `encode_text` wrote, for weights that read; else they are told none.
+    """
 
     guides = (Guide(frozenset({"audio"})),)
     facts: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, path: Path | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        device: str = "cpu",
+        *,
+        audio_encoder: Path | None = None,
+        text: Path | None = None,
+    ) -> None:
         path = path or embedded_weights()
         tensors, spec = read_weights(path)
         if spec.get("kind") != KIND:
@@ -56,6 +70,8 @@ class Mini:
             module = getattr(self, part)
             fill(module, tensors, part, path)
             module.eval().requires_grad_(False).to(self.device)
+        self.encoder = _encoder(path, spec.get("hearing"), audio_encoder)
+        self.text = _text(path, self.transformer.config, text)
         self.lips = Lips(self.audio.lip_mean, self.audio.lip_std, float(spec["lip_gain"]))
         self.habits = Habits(int(spec["steps"]))
         self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -71,11 +87,18 @@ class Mini:
     def from_options(cls, options: DubOptions) -> Mini:
         """Return the backbone that the options ask for; sets the number of torch's threads if they say one."""
         for name in BACKBONE_PARTS:
-            if getattr(options, name):
+            if getattr(options, name) and name not in WEIGHTS_PARTS:
                 raise OptionError(f"{name} goes with a public model, not with the embedded one; leave it out")
         if options.threads:
             torch.set_num_threads(options.threads)
-        made = cls(Path(options.weights) if options.weights else None, device_of(options.device))
+        made = cls(
+            _path(options.weights),
+            device_of(options.device),
+            audio_encoder=_path(options.audio_encoder),
+            text=None if options.text == ZERO else _path(options.text),
+        )
+        if options.audio_encoder and made.encoder is None:
+            raise OptionError(f"audio_encoder: {options.weights} hears with an encoder of its own; leave it out")
         networks = {"vae": made.vae, "audio": made.audio, "transformer": made.transformer}
         for text in options.lora.split(",") if options.lora else ():
             merge_lora(networks, *parse_lora(text))
@@ -96,14 +119,18 @@ class Mini:
         return np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
 
     def listen(self, sound: Sound) -> SpeechFeatures:
-        return encode_speech(self.audio, sound)
+        speech = encode_speech(self.audio, sound)
+        if self.encoder is None:
+            return speech
+        return replace(speech, features=listen((self.encoder,), sound, self.device).rows[0][:, 0])
 
     def condition(self, given: Given, speech: SpeechFeatures) -> Condition:
         assert given.lips is not None
         moments = torch.from_numpy(given.window.seconds).float()
         audio = speech.tokens(moments, self.transformer.config.audio_tokens).to(self.device)
         seconds = (moments - moments[0])[None].to(self.device)
-        return Condition(given.source, seconds, given.pose, audio[None], given.lips[None].to(self.device))
+        lips, text = given.lips[None].to(self.device), None if self.text is None else self.text.to(self.device)
+        return Condition(given.source, seconds, given.pose, audio[None], lips, text)
 
     def velocities(
         self, z: Tensor, sigma: float, condition: Condition, told: Sequence[frozenset[Told]]
@@ -120,6 +147,7 @@ class Mini:
             pose=None if condition.pose is None else many(condition.pose),
             audio=many(condition.audio),
             lips=many(condition.lips),
+            text=None if condition.text is None else many(condition.text),
             keep_audio=keep,
             keep_lips=keep,
         )
@@ -134,6 +162,35 @@ class Mini:
         if self.transformer.config.prediction == "data":
             return flow.data_to_velocity(z, condition.source + out.float(), sigma)
         return out.float()
+
+
+def hears_with(width: int) -> Needs:
+    """Return what an encoder in Whisper's layout must be for weights that attend to features of that width."""
+    return Needs("whisper", width, published=f"any Whisper {width} wide")
+
+
+def _encoder(weights: Path, hearing: dict[str, Any] | None, folder: Path | None) -> Encoder | None:
+    """Return the speech encoder that weights hear with; None: with their own."""
+    if hearing is None:
+        return None
+    needs = hears_with(int(hearing["width"]))
+    if folder is None:
+        raise OptionError(f"{weights} hears with {needs.published}: name its folder by audio_encoder")
+    check_encoder(folder, needs)
+    return encoder_of(folder, needs)
+
+
+def _text(weights: Path, config: TransformerConfig, file: Path | None) -> Tensor | None:
+    """Return the encoded text (1, L, D) for weights that read, if there is any."""
+    if file is None:
+        return None
+    if not config.text_width:
+        raise OptionError(f"text: {weights} reads none; leave it out")
+    return read_text(file).prompt
+
+
+def _path(name: str | None) -> Path | None:
+    return Path(name) if name else None
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from unisync.nets.transformer import TransformerConfig
 from unisync.training.loop import LoopRecipe
 from unisync.types import Sound
 
+Ears = Callable[[Sound], Tensor]
+"""What hears in the audio encoder's place: 16 kHz speech -> features (N, D), 50 a second."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingRecipe(LoopRecipe):
@@ -45,6 +48,8 @@ class SamplingRecipe(LoopRecipe):
     drop_audio: float = 0.15
     drop_lips: float = 0.3
     drop_both: float = 0.05
+    drop_text: float = 0.1
+    """Share of the batches that are told no text, where there is one."""
     lip_noise: float = 0.12
 
     def __post_init__(self) -> None:
@@ -59,6 +64,7 @@ class SamplingRecipe(LoopRecipe):
             "drop_audio",
             "drop_lips",
             "drop_both",
+            "drop_text",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a probability, from 0 to 1, not {getattr(self, name):g}")
@@ -97,19 +103,21 @@ def load_clips(
     redubs: Path | None = None,
     hear: bool = False,
     pairs: Mapping[str, Tensor] | None = None,
+    ears: Ears | None = None,
 ) -> list[Clip]:
     """Return the clips of a folder that `unisync.training.latents` filled, lips standardised, speech encoded by `audio`.
 
     redubs: a folder that `unisync.training.redub` filled.  hear: with mel bands (100 rows a second), for the sync term.
-    pairs: as `unisync.training.pairs.load_pairs` gives them.
+    pairs: as `unisync.training.pairs.load_pairs` gives them.  ears: what hears in the place of `audio`.
     """
     clips = []
     for path in sorted(folder.glob("*.pt")):
         data = torch.load(path, weights_only=True, mmap=True)
         features = mel = None
         if data["speech"]:
-            mel = log_mel(Sound(data["pcm"].float().numpy() / 32768, RATE))
-            features = encode_speech(audio, mel)
+            sound = Sound(data["pcm"].float().numpy() / 32768, RATE)
+            mel = log_mel(sound)
+            features = encode_speech(audio, mel) if ears is None else ears(sound)
         lips = (data["lips"] - audio.lip_mean.cpu()) / audio.lip_std.cpu()
         clips.append(
             Clip(
@@ -151,7 +159,7 @@ def silence_of(audio: AudioEncoder) -> Tensor:
 class Sampler:
     """Draws training samples; speakers with much film do not drown the others.
 
-    levels: draws a noise level, for samples whose source depends on it.
+    levels: draws a noise level, for samples whose source depends on it.  text: (1, L, D), told beside them all.
     """
 
     def __init__(
@@ -161,8 +169,9 @@ class Sampler:
         config: TransformerConfig,
         silence: Tensor,
         levels: Callable[[random.Random], float] | None = None,
+        text: Tensor | None = None,
     ) -> None:
-        self.recipe, self.config, self.silence, self.levels = recipe, config, silence, levels
+        self.recipe, self.config, self.silence, self.levels, self.text = recipe, config, silence, levels, text
         self.clips = [clip for clip in clips if len(clip.latents) >= 2 * recipe.frames]
         if not self.clips:
             raise OptionError(f"the dataset has no clip of {2 * recipe.frames} frames or more: prepare longer ones")
@@ -181,7 +190,10 @@ class Sampler:
         """Return a batch of samples."""
         chosen = self.random.choices(self.clips, self.weights, k=self.recipe.batch)
         samples = [self.sample(clip) for clip in chosen]
-        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+        batch = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+        if self.text is not None and self.random.random() >= self.recipe.drop_text:
+            batch["text"] = self.text.expand(len(samples), -1, -1)
+        return batch
 
     def sample(self, clip: Clip) -> dict[str, Tensor]:
         """Return one sample: target, source, pose (C, F, h, w), mask (1, F, h, w), lips, audio, keeps (F,) and seconds.

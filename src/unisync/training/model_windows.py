@@ -13,8 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from unisync.backbones.base import Geometry, Given
+from unisync.backbones.speech_encoders import Heard
 from unisync.backbones.wan.encoding import Encoders, geometry_of
-from unisync.backbones.wan.hearing import Heard
 from unisync.backbones.wan.parts import Parts, gather
 from unisync.errors import OptionError
 from unisync.nets.transformer import Condition

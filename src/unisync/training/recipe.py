@@ -40,6 +40,8 @@ class Recipe:
     work: where stages and checkpoints lie.  out: the file to write.  weights: where parts that are not trained come from,
     and what is gone on from or taught by; else the shipped ones.  go_on: begin with the weights instead of none.
     lora: train a LoRA of the weights instead of the network.
+    audio_encoder: folder of a speech encoder in Whisper's layout that the transformer attends to in the place of the
+    weights' own, from which the lips still come.  text: a file by `unisync text` for a transformer that reads.
     """
 
     kind: Kind
@@ -48,6 +50,8 @@ class Recipe:
     out: str = ""
     weights: str = ""
     go_on: bool = False
+    audio_encoder: str = ""
+    text: str = ""
     networks: Networks = field(default_factory=Networks)
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     audio: AudioRecipe = field(default_factory=AudioRecipe)

@@ -10,20 +10,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unisync.backbones.mini import KIND, Mini, embedded_weights
+from unisync.audio.mel import RATE
+from unisync.backbones.mini import KIND, Mini, embedded_weights, hears_with
+from unisync.backbones.speech_encoders import check_encoder, encoder_of
+from unisync.backbones.text import read_text
 from unisync.errors import OptionError
 from unisync.metrics.expert import load_expert
 from unisync.nets.audio import AudioEncoder
 from unisync.nets.expert import ExpertConfig
-from unisync.nets.transformer import Transformer
+from unisync.nets.transformer import Transformer, TransformerConfig
 from unisync.nets.vae import FaceVae
 from unisync.nets.weights import fill, read_weights, save_weights
 from unisync.training.audio import Utterance, lip_gain, load_utterances, measure_lips, train_audio
 from unisync.training.checkpoint import signature
-from unisync.training.clips import Clip, Sampler, SamplingRecipe, load_clips, silence_of
+from unisync.training.clips import Clip, Ears, Sampler, SamplingRecipe, load_clips, silence_of
 from unisync.training.dataset import Sample, read_rows, read_sample
 from unisync.training.distil import distil_loss
 from unisync.training.expert import train_expert
@@ -39,6 +43,7 @@ from unisync.training.taught import sounds_of, teacher_of, train_taught
 from unisync.training.terms import ExtraLosses
 from unisync.training.transformer import TransformerRecipe, draw_level, guess_of, velocity_loss
 from unisync.training.vae import measure_latents, stock_of, train_vae
+from unisync.types import Sound
 
 MIN_ROWS = 300
 """Mel rows (3 s) that a held-out utterance needs for its correlation to say something."""
@@ -65,8 +70,10 @@ class Run:
             assert self.recipe.lora is not None
             train_large(self.recipe.wan, self.recipe.lora, self.dataset, self.work, self.out)
             return self.out
-        read_rows(self.dataset)  # what would fail after hours fails now
         kind, audio = self.recipe.kind, self.recipe.audio
+        read_rows(self.dataset)  # what would fail after hours fails now
+        if kind in ("embedded", "transformer", "distil"):
+            _ = self.ears, self.text
         if audio.teacher and (kind == "audio" or (kind == "embedded" and not self.recipe.go_on)):
             teacher_of(audio)
             sounds_of(audio)
@@ -84,7 +91,9 @@ class Run:
     @cached_property
     def given(self) -> Mini:
         """The weights that the recipe names, or the shipped ones."""
-        return Mini(Path(self.recipe.weights) if self.recipe.weights else embedded_weights(), str(self.device))
+        path = Path(self.recipe.weights) if self.recipe.weights else embedded_weights()
+        folder = self.recipe.audio_encoder
+        return Mini(path, str(self.device), audio_encoder=Path(folder) if folder else None)
 
     @cached_property
     def vae(self) -> FaceVae:
@@ -99,6 +108,43 @@ class Run:
         audio = self._stage("audio")
         assert isinstance(audio, AudioEncoder)
         return audio
+
+    @cached_property
+    def ears(self) -> Ears | None:
+        """What the transformer attends to in the audio encoder's place, if the recipe names it."""
+        if not self.recipe.audio_encoder:
+            return None
+        folder = Path(self.recipe.audio_encoder)
+        needs = hears_with(self._config.audio_width)
+        check_encoder(folder, needs)
+        encoder = encoder_of(folder, needs)
+        return lambda sound: encoder(sound.samples, self.device)[:, 0]
+
+    @property
+    def _config(self) -> TransformerConfig:
+        """What the transformer is that is trained."""
+        return self.recipe.networks.transformer if self.fresh else self.given.transformer.config
+
+    def _silence(self) -> Tensor:
+        """Return the features (D,) of digital silence."""
+        if self.ears is None:
+            return silence_of(self.audio)
+        return self.ears(Sound(np.zeros(2 * RATE, np.float32), RATE))[50]
+
+    @cached_property
+    def text(self) -> Tensor | None:
+        """The text (1, L, D) that the transformer is told, if the recipe names one."""
+        if not self.recipe.text:
+            return None
+        if not self._config.text_width:
+            raise OptionError("text: the transformer reads none; give networks.transformer a text_width of 4096")
+        return read_text(Path(self.recipe.text)).prompt
+
+    def _clips(self, part: str, redubs: Path | None = None, recipe: TransformerRecipe | None = None) -> list[Clip]:
+        """Return the clips of a part, with what a transformer's recipe needs of them."""
+        pairs = self._pairs(recipe) if recipe and recipe.paired else None
+        hear = recipe is not None and recipe.extra.sync > 0
+        return load_clips(self._latents(part), self.audio, redubs, hear, pairs, self.ears)
 
     def _stage(self, part: str) -> nn.Module:
         """Return a network of the whole way, trained if its file is not there, with the file's own roundings."""
@@ -150,10 +196,9 @@ class Run:
         recipe = self.recipe.transformer
         vae, audio = self.vae, self.audio
         network = self._network("transformer")
-        _check_fit(network, vae, audio)
+        _check_fit(network, vae, None if self.ears else audio)
         redubs = self._redubs(recipe) if recipe.redub > 0 else None
-        pairs = self._pairs(recipe) if recipe.paired else None
-        clips = load_clips(self._latents("train"), audio, redubs, recipe.extra.sync > 0, pairs)
+        clips = self._clips("train", redubs, recipe)
         extra = None
         if recipe.extra.wanted:
             extra = ExtraLosses(recipe.extra, vae, load_expert() if recipe.extra.sync > 0 else None)
@@ -168,7 +213,7 @@ class Run:
 
     def _distil(self) -> None:
         recipe, teacher = self.recipe.distil, self.given.transformer
-        clips = load_clips(self._latents("train"), self.audio)
+        clips = self._clips("train")
 
         def loss(network: Transformer, batch: Batch) -> Terms:
             return {"distil": distil_loss(network, teacher, batch, recipe)}
@@ -187,10 +232,8 @@ class Run:
         """Run the loop on latents and return the average."""
         weighted = recipe if isinstance(recipe, TransformerRecipe) else None
         levels = partial(draw_level, weighted) if weighted and weighted.paired else None
-        sampler = Sampler(clips, recipe, network.config, silence_of(self.audio), levels)
-        held = [
-            clip for clip in load_clips(self._latents("held"), self.audio) if len(clip.latents) >= 2 * recipe.frames
-        ]
+        sampler = Sampler(clips, recipe, network.config, self._silence(), levels, self.text)
+        held = [clip for clip in self._clips("held") if len(clip.latents) >= 2 * recipe.frames]
         looker = Looker(held, sampler, self.vae) if held else None
         steps = STEPS if weighted else self.recipe.distil.student_steps
 
@@ -220,7 +263,7 @@ class Run:
         """Return the folder of the clips as the given weights dub them with other speech."""
         painter = self.given.transformer
         out = self.work / f"redubs-{signature(painter)}"
-        clips = load_clips(self._latents("train"), self.audio)
+        clips = self._clips("train")
         make_redubs(self._share(clips), clips, painter, recipe.frames, out)
         self.accelerator.wait_for_everyone()
         return out
@@ -275,6 +318,8 @@ class Run:
                 "audio": asdict(self.audio.config),
                 "transformer": asdict(transformer.config),
             }
+            if self.ears is not None:
+                spec["hearing"] = {"kind": "whisper", "width": transformer.config.audio_width}
             save_weights(self.out, {"vae": self.vae, "audio": self.audio, "transformer": transformer}, spec)
         self.accelerator.wait_for_everyone()
 
@@ -293,11 +338,11 @@ def train_by(recipe: Recipe) -> Path:
     return Run(recipe).run()
 
 
-def _check_fit(transformer: Transformer, vae: FaceVae, audio: AudioEncoder) -> None:
+def _check_fit(transformer: Transformer, vae: FaceVae, audio: AudioEncoder | None) -> None:
     config = transformer.config
     if config.channels != vae.config.latent_channels:
         channels = vae.config.latent_channels
         raise OptionError(f"the transformer takes {config.channels} channels, the autoencoder gives {channels}")
-    if config.audio_width != audio.config.width:
+    if audio is not None and config.audio_width != audio.config.width:
         width = audio.config.width
         raise OptionError(f"the transformer hears {config.audio_width} features, the audio encoder gives {width}")

@@ -94,7 +94,7 @@ def guess_of(network: Transformer, batch: dict[str, Tensor], recipe: Transformer
 def condition_of(batch: dict[str, Tensor]) -> Condition:
     """Return what a batch tells the network."""
     names = ("source", "seconds", "pose", "audio", "lips", "keep_audio", "keep_lips")
-    return Condition(**{name: batch[name] for name in names})
+    return Condition(**{name: batch[name] for name in names}, text=batch.get("text"))
 
 
 def velocity_loss(guess: Guess, batch: dict[str, Tensor], recipe: TransformerRecipe) -> Tensor:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from unisync.backbones.base import Geometry, Given
 from unisync.backbones.device import device_of
+from unisync.backbones.speech_encoders import Encoder, Heard, encoder_of, listen
+from unisync.backbones.text import read_text
 from unisync.backbones.wan.habits import USAGE
-from unisync.backbones.wan.hearing import Encoder, Heard, condition_of, encoder_of, listen
+from unisync.backbones.wan.hearing import condition_of
 from unisync.backbones.wan.parts import Parts
 from unisync.backbones.wan.seeing import Clip, image_condition
-from unisync.backbones.wan.text import read_text
 from unisync.errors import OptionError
 from unisync.nets.transformer import Condition
 from unisync.nets.wan.memory import spatial_stride

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unisync.backbones.wan.hearing import NEEDS, Needs, check_encoder
-from unisync.backbones.wan.pretrained import config_of
+from unisync.backbones.pretrained import config_of
+from unisync.backbones.speech_encoders import Needs, check_encoder
+from unisync.backbones.text import ZERO
+from unisync.backbones.wan.hearing import NEEDS
 from unisync.backbones.wan.seeing import check_clip
-from unisync.backbones.wan.text import ZERO
 from unisync.errors import OptionError, WeightsError
 from unisync.nets.lora import parse_lora
 from unisync.nets.wan.editing import Taught, check_family, taught_by

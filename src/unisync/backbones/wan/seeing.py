@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unisync.backbones.wan.pretrained import config_of, pretrained
+from unisync.backbones.pretrained import config_of, pretrained
 from unisync.errors import WeightsError
 from unisync.nets.wan.families import CLIP_WIDTH
 from unisync.nets.wan.vae import TEMPORAL_STRIDE

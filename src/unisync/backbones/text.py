@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unisync.backbones.wan.pretrained import config_of, pretrained
+from unisync.backbones.pretrained import config_of, pretrained
 from unisync.errors import WeightsError
 from unisync.nets.wan.families import TEXT_WIDTH
 from unisync.nets.weights import read_weights, write_tensors
