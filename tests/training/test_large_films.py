@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,11 @@ from unisync.nets.storage import Fp8Linear
 from unisync.nets.wan.editing import ADDED, taught_by
 from unisync.options import DubOptions, TrainOptions
 from unisync.scanning import save_plan, scan_film
+from unisync.training import large
 from unisync.training.canvases import Canvases
 from unisync.training.dataset import DatasetWriter, pack
-from unisync.training.windows import Windows
+from unisync.training.loop import Batch, accelerator
+from unisync.training.windows import ByLevel, Windows
 from unisync.types import ArrayPicture, Frame, Pixels
 from wan_folders import CANVAS, small_families, write_model, write_parts
 
@@ -100,6 +103,11 @@ def test_windows_are_made_once_and_whole(
 
 
 def test_what_was_taught_changes_what_is_dubbed(models: dict[str, Flags], taught: Path, tmp_path: Path) -> None:
+    check_dubbing(models[KEY], taught, tmp_path)
+
+
+def check_dubbing(flags: Flags, taught: Path, tmp_path: Path, **options: object) -> None:
+    """Dub a small film with and without what was taught, and with less of it: each time another film comes out."""
     film, speech = tmp_path / "film.mkv", tmp_path / "speech.wav"
     shown = (Frame(i, Fraction(i, 25), ArrayPicture(lay([(160 + i, 130, 1.2)], (320, 240)))) for i in range(7))
     write_film(shown, film, drawn("x", 320, 240, Fraction(25), 7), None, EncodeOptions("h264", 16, "ultrafast"))
@@ -107,8 +115,9 @@ def test_what_was_taught_changes_what_is_dubbed(models: dict[str, Flags], taught
     soundfile.write(speech, np.random.default_rng(0).normal(0, 0.2, 16000 * 7 // 25), 16000)
 
     def dubbed(name: str, **more: object) -> list[Pixels]:
-        given = {"plan": str(tmp_path / "plan"), "codec": "ffv1", "steps": 2, "threads": 1, "device": "cpu", **more}
-        report = api.dub(film, speech, tmp_path / name, options=DubOptions.from_dict({**models[KEY], **given}))
+        given = {"plan": str(tmp_path / "plan"), "codec": "ffv1", "steps": 2, "threads": 1, "device": "cpu"}
+        every = DubOptions.from_dict({**flags, **given, **options, **more})
+        report = api.dub(film, speech, tmp_path / name, options=every)
         assert any("taught it to edit windows of 5 frames of 64 px" in line for line in report.facts["parts"]) is (
             "lora" in more
         )
@@ -120,6 +129,52 @@ def test_what_was_taught_changes_what_is_dubbed(models: dict[str, Flags], taught
     blind = tensors_changed(taught, tmp_path / "no-pose.safetensors", "pose_encoder.gate")
     for other in (plain, dubbed("deaf.mkv", lora=str(deaf)), dubbed("blind.mkv", lora=str(blind))):
         assert max(np.abs(a.astype(int) - b).max() for a, b in zip(made, other, strict=True)) > 2
+
+
+def test_omnisyncs_training_leaves_what_its_method_takes(
+    models: dict[str, Flags],
+    face: Canvases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Lips that open after five frames, as the light grows: either window has its pseudo-pair in the other."""
+    marks, light = face.landmarks.copy(), np.linspace(0.5, 1, len(face.pixels))[:, None, None, None]
+    marks[5:, 14, 1] += 8
+    noise = np.random.default_rng(0).normal(0, 4000, 16000 * 12 // 25).astype(np.int16)
+    talking = Canvases((face.pixels * light).astype(np.uint8), marks, face.seconds, noise, "")
+    with DatasetWriter(tmp_path / "talking", {}) as writer:
+        writer.add("talking", pack(talking), "train", "a", {})
+    batches, loss = list[Batch](), large.edit_loss
+    monkeypatch.setattr(large, "edit_loss", lambda net, batch, by: batches.append(batch) or loss(net, batch, by))
+    path = recipe(tmp_path, models[OTHER], paired=1.0, text="zero")
+    out = api.train(path, options=TrainOptions(dataset=str(tmp_path / "talking")))
+    assert "2 of 2 windows have a pseudo-pair" in capsys.readouterr().out
+    (folder,) = (tmp_path / "work").glob("windows-*")
+    first, second = (torch.load(path) for path in Windows(folder / "train").files)
+    may = [*first["pairs"], *second["pairs"], first["target"], second["target"]]
+    assert len(may) == 4 and not torch.equal(may[0], may[2]) and not torch.equal(may[1], may[3])
+    assert len(batches) == 3 and all(0 < float(batch["sigma"]) < 1 for batch in batches)
+    for batch in batches:
+        (is_second,) = (batch["target"] == second["target"].float()).flatten(1).all(1).tolist()
+        shown = may[is_second] if float(batch["sigma"]) > 0.85 else may[3 - is_second]
+        assert torch.equal(batch["source"][0], shown.float()) and torch.equal(batch["reference"], batch["source"])
+    check_dubbing({**models[OTHER], "text": "zero"}, out, tmp_path, method="omnisync")
+
+
+def test_windows_are_kept_by_the_bounds_of_their_pairs(models: dict[str, Flags], dataset: Path, tmp_path: Path) -> None:
+    def made(**changes: Any) -> Path:
+        by = large.LargeRecipe(**{**models[OTHER], "canvas": CANVAS, "length": LENGTH, **changes})
+        return large.make_windows(by.options("cpu"), dataset, tmp_path, accelerator(), by)
+
+    plain = made()
+    assert plain == made(pair_pose=0.5, pair_lips=0.1)  # nothing is paired
+    paired = made(paired=0.5)
+    assert paired == made(paired=1.0, paired_above=0.5)
+    assert not Windows(paired / "train", ByLevel(1.0, 0.85, random.Random.random)).num_paired  # the lips are still
+    others = {made(paired=1.0, pair_pose=0.5), made(paired=1.0, pair_lips=0.1)}
+    assert len({plain, paired, *others}) == 4
+    assert "pairs" not in torch.load(Windows(plain / "train").files[0])
 
 
 def tensors_changed(taught: Path, out: Path, name: str) -> Path:

@@ -33,7 +33,7 @@ from wan_folders import write_whisper
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.toml") if path.stem != "ablation")  # a suite
-OTHERS = [path for path in RECIPES if path.stem not in ("embedded", "wan-lora")]  # the last is in test_large
+OTHERS = [path for path in RECIPES if path.stem != "embedded" and not path.stem.startswith("wan-")]  # these: test_large
 SMALL = Networks(
     vae=VaeConfig(latent_channels=4, width=16, deep_width=16),
     audio=AudioConfig(width=16),
@@ -234,6 +234,9 @@ def test_a_stopped_run_goes_on_and_another_recipe_is_refused(dataset: Path, weig
         ('kind = "vae"\nout = "x"\n[vae]\nminutes = 0', "give steps or minutes"),
         ('kind = "vae"\nout = "x"\n[vae]\nbetas = [1]', "a list of 2"),
         ('kind = "transformer"\nout = "x"\n[transformer]\nmasked = 0.9', "together at most 1"),
+        ('kind = "transformer"\nout = "x"\n[transformer]\npaired = 2.0', "paired is a probability"),
+        ('kind = "wan"\nout = "x"\n[lora]\n[wan]\npaired = -0.5', "paired is a probability"),
+        ('kind = "wan"\nout = "x"\n[lora]\n[wan]\npaired_above = 850.0', "paired_above is a noise level, from 0 to 1"),
         ('kind = "transformer"\nout = "x"\n[transformer.extra]\npixel = -1', "weight of a loss"),
         ('kind = "distil"\nout = "x"\n[distil]\nstudent_steps = 4', "multiple"),
         ('kind = "embedded"\nout = "x"\n[lora]\nrank = 4', "lora changes one network"),

@@ -16,7 +16,7 @@ from unisync.errors import OptionError
 from unisync.nets.audio import AudioEncoder
 from unisync.nets.expert import ROWS_PER_FRAME
 from unisync.nets.transformer import TransformerConfig
-from unisync.training.loop import LoopRecipe
+from unisync.training.pairs import PairedRecipe
 from unisync.types import Sound
 
 Ears = Callable[[Sound], Tensor]
@@ -24,7 +24,7 @@ Ears = Callable[[Sound], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingRecipe(LoopRecipe):
+class SamplingRecipe(PairedRecipe):
     """What a sample is made of. Probabilities are per sample; what the source's four leave is neutralised."""
 
     frames: int = 8
@@ -36,14 +36,6 @@ class SamplingRecipe(LoopRecipe):
     """Source without a mouth; 1 is masked pre-training."""
     redub: float = 0.0
     """Source as an earlier model painted it with other speech; 0 unless the recipe makes such films."""
-    paired: float = 0.0
-    """Share of the samples by timestep-dependent sampling (OmniSync Eq 3): above the noise level `paired_above` the source is
-    a stretch of nearly the same pose and other lips, below it any stretch of the same film; the film as it is, both times."""
-    paired_above: float = 0.85
-    pair_pose: float = 0.02
-    """How far apart such poses may be, in canvas sides."""
-    pair_lips: float = 0.5
-    """How far apart such lips' openings must be, in spreads."""
     silent: float = 0.08
     drop_audio: float = 0.15
     drop_lips: float = 0.3
@@ -59,7 +51,6 @@ class SamplingRecipe(LoopRecipe):
             "lent",
             "masked",
             "redub",
-            "paired",
             "silent",
             "drop_audio",
             "drop_lips",

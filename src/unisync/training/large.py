@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,14 @@ from unisync.nets.wan.models import load_transformer
 from unisync.nets.wan.vae import TEMPORAL_STRIDE
 from unisync.nets.weights import write_tensors
 from unisync.options import BACKBONE_PARTS, DubOptions
-from unisync.training.loop import Batch, Job, Look, Loop, LoopRecipe, Terms, accelerator
+from unisync.training.loop import Batch, Job, Look, Loop, Terms, accelerator
 from unisync.training.lora import LoraRecipe, add_lora
 from unisync.training.model_windows import make_windows
-from unisync.training.windows import Windows
+from unisync.training.pairs import PairedRecipe
+from unisync.training.windows import ByLevel, Windows
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 NEW_CHANNELS = "patch_embedding.parametrizations.weight.original"
 HELD = 4
@@ -44,7 +48,7 @@ HELD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargeRecipe(LoopRecipe):
+class LargeRecipe(PairedRecipe):
     """How a large model is taught. Its parts are named, and looked for, as dubbing has them."""
 
     backbone: str = ""
@@ -147,10 +151,19 @@ def shard(net: Transformer, changes: Changes, num: int, device: torch.device) ->
         fully_shard(module, mesh=mesh, ignored_params=whole)
 
 
+def draw_level(recipe: LargeRecipe, rnd: random.Random) -> float:
+    """Return a noise level as `edit_loss` draws them."""
+    return float(flow.shifted(torch.tensor(rnd.random()), recipe.shift))
+
+
 def edit_loss(net: Transformer, batch: Batch, recipe: LargeRecipe) -> Tensor:
-    """Return the velocity loss (Eq 3) at random levels, the mouth weighted over the rest."""
-    target = batch["target"]
-    sigma = flow.shifted(torch.rand(len(target)), recipe.shift).to(target.device)
+    """Return the velocity loss (Eq 3), the mouth weighted over the rest.
+
+    Levels are the batch's if it has any, else random.
+    """
+    target, sigma = batch["target"], batch.get("sigma")
+    if sigma is None:
+        sigma = flow.shifted(torch.rand(len(target)), recipe.shift).to(target.device)
     noise = torch.randn(target.shape).to(target.device)
     names = {item.name for item in fields(Condition)}
     condition = Condition(**{name: value for name, value in batch.items() if name in names})
@@ -164,10 +177,7 @@ def train_large(recipe: LargeRecipe, lora: LoraRecipe, dataset: Path, work: Path
     if not recipe.backbone:
         raise OptionError("wan: 'backbone' names the model's file; give it")
     process = accelerator()
-    made = None if recipe.windows else make_windows(recipe.options(process.device.type), dataset, work, process)
-    windows = Windows((made or Path(recipe.windows)) / "train")
-    there = (made or Path(recipe.windows)) / "held"
-    held = Windows(there) if any(there.glob("*.pt")) and not recipe.shard else None
+    windows, held = _windows(recipe, dataset, work, process)
     torch.manual_seed(recipe.seed)
     files = WeightFiles(Path(recipe.backbone))
     beside = WeightFiles(Path(recipe.adapter)) if recipe.adapter else None
@@ -187,6 +197,18 @@ def train_large(recipe: LargeRecipe, lora: LoraRecipe, dataset: Path, work: Path
     if process.is_main_process:
         save_editing(out, trained, spec)
     process.wait_for_everyone()
+
+
+def _windows(recipe: LargeRecipe, dataset: Path, work: Path, process: Accelerator) -> tuple[Windows, Windows | None]:
+    """Return the windows to train on and, if they are looked at, the held-out ones."""
+    folder = Path(recipe.windows)
+    if not recipe.windows:
+        folder = make_windows(recipe.options(process.device.type), dataset, work, process, recipe)
+    by_level = ByLevel(recipe.paired, recipe.paired_above, partial(draw_level, recipe)) if recipe.paired else None
+    train, there = Windows(folder / "train", by_level), folder / "held"
+    if by_level and process.is_main_process:
+        print(f"{folder / 'train'}: {train.num_paired} of {len(train.files)} windows have a pseudo-pair", flush=True)
+    return train, Windows(there, by_level) if any(there.glob("*.pt")) and not recipe.shard else None
 
 
 def fit(
