@@ -21,6 +21,9 @@ CHOICES = 3
 """A stretch keeps so many partners, the nearest in pose."""
 STEP = 2
 """Stretches begin at every so many frames."""
+APART = 8
+"""A partner begins at least so many frames away, and half a stretch: the nearest of all in pose is mostly the stretch
+itself a few frames on, whose lips would tell those that are to be painted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +75,7 @@ def partners(clip: Canvases, frames: int, near: float, far: float) -> dict[int, 
     still = torch.from_numpy(np.asarray(clip.landmarks[:, list(STILL)] / size, np.float32))
     lips = torch.from_numpy(lip_parameters(clip.landmarks, size))
     starts = torch.arange(0, num, frames)
-    # The nearest of all in pose is mostly the window itself, a few frames on: its lips would still be told.
-    away = (starts[:, None] - torch.arange(num)).abs()
-    cost = _poses(still, lips, frames, near, far)[::frames].masked_fill(away < frames / 2, torch.inf)
-    best, partner = cost.min(dim=1)
+    best, partner = _poses(still, lips, frames, near, far)[::frames].min(dim=1)
     fit = best.isfinite()
     return dict(zip(starts[fit].tolist(), partner[fit].tolist(), strict=True))
 
@@ -89,7 +89,9 @@ def _poses(still: Tensor, lips: Tensor, frames: int, near: float, far: float) ->
     # the mean along the diagonals: frame by frame, two stretches side by side
     poses, openings = (sum(table[k : k + num, k : k + num] for k in ends) / frames for table in (pose, opening))
     assert isinstance(poses, Tensor) and isinstance(openings, Tensor)
-    return poses.masked_fill((poses > near) | (openings < far), torch.inf)
+    starts = torch.arange(num)
+    away = (starts[:, None] - starts).abs()
+    return poses.masked_fill((poses > near) | (openings < far) | (away < max(APART, frames / 2)), torch.inf)
 
 
 def load_pairs(latents: Path, work: Path, spread: Tensor, frames: int, near: float, far: float) -> dict[str, Tensor]:
@@ -98,7 +100,7 @@ def load_pairs(latents: Path, work: Path, spread: Tensor, frames: int, near: flo
     spread: (6,) of the lips, canvas sides.
     """
     paths = sorted(latents.glob("*.pt"))
-    about = [latents.parent.name, frames, near, far, spread.tolist(), [path.name for path in paths]]
+    about = [latents.parent.name, frames, near, far, APART, spread.tolist(), [path.name for path in paths]]
     file = work / f"pairs-{hashlib.sha256(repr(about).encode()).hexdigest()[:12]}.pt"
     if not file.exists():
         found = {}
