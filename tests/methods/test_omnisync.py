@@ -12,6 +12,7 @@ from test_unisync import track, window
 
 from opening import SIZE
 from tiny import tiny_weights
+from unisync.backbones.base import Part
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError
 from unisync.methods import omnisync, unisync
@@ -67,9 +68,9 @@ def test_dynamic_guidance_that_is_the_same_everywhere_is_static_guidance(backbon
 
 def test_guidance_follows_the_mouth(backbone: Mini) -> None:
     performer = method(backbone).begin(track())
-    given, like = window(), torch.zeros(1, 4, 6, 8, 8)
+    given, whole = window(), Part(0, SIZE, 0, SIZE)
     moved = replace(given, landmarks=given.landmarks + np.float32([0.25 * SIZE, 0]))
-    here, there = (performer.bell(each, like) for each in (given, moved))  # type: ignore[attr-defined]
+    here, there = (performer.bell(each, whole) for each in (given, moved))  # type: ignore[attr-defined]
     assert torch.allclose(here[..., :-2], there[..., 2:], atol=1e-5)
     row, column = divmod(int(here[0, 0, 0].argmax()), 8)
     mouth = given.landmarks[0, [13, 14]].mean(0) / SIZE * 8

@@ -12,6 +12,7 @@ import torch
 
 from opening import SIZE, face
 from tiny import tiny_weights
+from unisync.backbones.base import Part
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
 from unisync.methods.editing import CLOSED, FITTING, OPENED, SHARED_NOISE, EditPerformer
@@ -154,9 +155,10 @@ def test_full_injection_leaves_all_but_the_mouth_to_the_source(backbone: Mini, m
 def test_windows_share_their_noise_where_they_overlap(backbone: Mini) -> None:
     performer = Unisync(DubOptions(), backbone).begin(track())
     like = torch.zeros(1, 4, 6, 8, 8)
-    one, two = performer.noise(0, like), performer.noise(4, like)  # type: ignore[attr-defined]
+    whole = Part(0, SIZE, 0, SIZE)
+    one, two = (performer.noise(first, like, whole) for first in (0, 4))  # type: ignore[attr-defined]
     assert torch.equal(one[:, :, 4:], two[:, :, :2])
-    many = performer.noise(0, torch.zeros(1, 4, 200, 8, 8))  # type: ignore[attr-defined]
+    many = performer.noise(0, torch.zeros(1, 4, 200, 8, 8), whole)  # type: ignore[attr-defined]
     assert abs(float(many.std()) - 1) < 0.1
     alike = torch.corrcoef(many[0].transpose(0, 1).flatten(1))[~torch.eye(200, dtype=torch.bool)].mean()
     assert abs(float(alike) - SHARED_NOISE) < 0.08

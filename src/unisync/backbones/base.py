@@ -23,6 +23,7 @@ class Geometry:
     """canvas: side in px.  length, overlap: frames a window, and those it shares with the next.
 
     channels, spatial and temporal stride: of the latents.  Above a temporal stride of 1, shorter windows will do, too.
+    cell: where a part of a canvas can be painted alone, its edges lie at multiples of so many px; None: it is all or nothing.
     """
 
     canvas: int
@@ -31,6 +32,34 @@ class Geometry:
     spatial_stride: int
     temporal_stride: int
     overlap: int = 2
+    cell: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rectangle of a canvas that is painted: rows [top, bottom) and columns [left, right), px."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def pixels(self, canvases: Pixels) -> Pixels:
+        """Return this part of canvases (T, S, S, 3)."""
+        return canvases[:, self.top : self.bottom, self.left : self.right]
+
+    def latents(self, values: Tensor, stride: int) -> Tensor:
+        """Return this part of what has a value for every latent of the whole canvas (..., h, w)."""
+        top, bottom, left, right = (edge // stride for edge in (self.top, self.bottom, self.left, self.right))
+        return values[..., top:bottom, left:right]
+
+    def laid(self, painted: Pixels, canvases: Pixels) -> Pixels:
+        """Return the canvases (T, S, S, 3) with this part painted."""
+        if painted.shape == canvases.shape:
+            return painted
+        made = canvases.copy()
+        made[:, self.top : self.bottom, self.left : self.right] = painted
+        return made
 
 
 @dataclass(frozen=True)
@@ -80,6 +109,7 @@ class Given:
     """What there is to know of a window. source, pose: latents (1, C, F', h, w).  lips: (F, 6), standardised.
 
     before: uint8 (n, S, S, 3), what was painted of the window's first frames already.
+    part: of the canvases, whose latents these are; None: the whole.
     """
 
     window: Window
@@ -87,6 +117,7 @@ class Given:
     pose: Tensor | None = None
     lips: Tensor | None = None
     before: Pixels | None = None
+    part: Part | None = None
 
 
 class Backbone(Protocol):

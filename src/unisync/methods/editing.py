@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unisync import flow
 from unisync.audio.encoder import SpeechFeatures
-from unisync.backbones.base import Backbone, Given, Guide, chosen_backbone
+from unisync.backbones.base import Backbone, Given, Guide, Part, chosen_backbone
 from unisync.errors import OptionError
 from unisync.mask import LIPS, mouth_mask
 from unisync.methods.abreast import abreast
@@ -35,6 +35,8 @@ what lies between them, from fitting mouths hardly anything."""
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 FACE_SIDES = (234, 454)
+AROUND = 1 / 32
+"""How far beyond the mask is looked at, in canvas sides."""
 Weight = Callable[[float], Tensor | float]
 """Noise level -> scale of guidance."""
 
@@ -204,27 +206,44 @@ class EditPerformer:
         options, backbone = self.method.options, self.method.backbone
         if not self.steps:
             return window.pixels
-        size = self.method.spec.canvas
-        mask = torch.from_numpy(np.stack([mouth_mask(points, size) for points in window.landmarks]))[None]
-        geometry = backbone.geometry
-        mask = flow.latent_mask(mask, geometry.temporal_stride, geometry.spatial_stride).to(backbone.device)
-        source = backbone.encode(window.pixels)
+        size, geometry = self.method.spec.canvas, backbone.geometry
+        masks = np.stack([mouth_mask(points, size) for points in window.landmarks])
+        part = self.part(masks)
+        mask = flow.latent_mask(torch.from_numpy(masks)[None], geometry.temporal_stride, geometry.spatial_stride)
+        mask = part.latents(mask, geometry.spatial_stride).to(backbone.device)
+        source = backbone.encode(part.pixels(window.pixels))
         if self.manner.source_lips == "masked":
             source = source * (1 - mask)
-        noise = self.noise(window.start, source)
+        noise = self.noise(window.start, source, part)
         generator = torch.Generator().manual_seed(self.seed + window.start)
-        pose = backbone.encode(draw_pose(window.landmarks, size)) if self.method.pose else None
+        pose = backbone.encode(part.pixels(draw_pose(window.landmarks, size))) if self.method.pose else None
         levels = flow.schedule(self.steps, self.method.shift, self.start, options.steps_counted)
         start = flow.progressive_start(source, noise, self.start)
         injections = [flow.Injection(source, mask, self.manner.tau_inj, options.tali_mode)]
-        known = self.known(window, source)
+        known = self.known(window, source, part)
         if known is not None:
             start = flow.inject(start, known.source, noise, known.mask, self.start)
             injections.append(known)
-        velocity = self.velocity(window, source, pose)
-        return backbone.decode(flow.sample(velocity, start, levels, injections, generator, self.method.solver))
+        velocity = self.velocity(window, source, pose, part)
+        painted = backbone.decode(flow.sample(velocity, start, levels, injections, generator, self.method.solver))
+        return part.laid(painted, window.pixels)
 
-    def known(self, window: Window, like: Tensor) -> flow.Injection | None:
+    def part(self, masks: Floats) -> Part:
+        """Return which part of the canvases is painted, by their masks (T, S, S): what no mask reaches is not looked at.
+
+        Where no mouths are lent it is the whole: the more there is to paint, the more a network needs to see of the face.
+        """
+        size, cell = masks.shape[1], self.method.backbone.geometry.cell
+        if cell is None or self.lender is None or self.manner.composite == "none":
+            return Part(0, size, 0, size)
+        edges, around = [], round(AROUND * size)
+        for axis in (2, 1):
+            reached = np.flatnonzero(masks.max(axis=(0, axis)) > 0)
+            low, high = (int(reached[0]), int(reached[-1]) + 1) if len(reached) else (0, size)
+            edges += [max(0, low - around) // cell * cell, min(size, -(-(high + around) // cell) * cell)]
+        return Part(*edges)
+
+    def known(self, window: Window, like: Tensor, part: Part) -> flow.Injection | None:
         """Return what holds the window's first frames to what the one before painted of them, if anything did.
 
         Encoded anew, since the latents of an autoencoder over time depend on where its window begins.
@@ -235,7 +254,7 @@ class EditPerformer:
         stride = self.method.backbone.geometry.temporal_stride
         num = 1 + (len(shared) - 1) // stride
         source, mask = torch.zeros_like(like), torch.ones_like(like[:, :1])
-        source[:, :, :num] = self.method.backbone.encode(shared[: 1 + (num - 1) * stride])
+        source[:, :, :num] = self.method.backbone.encode(part.pixels(shared[: 1 + (num - 1) * stride]))
         mask[:, :, :num] = 0
         return flow.Injection(source, mask, 1.0)
 
@@ -247,25 +266,29 @@ class EditPerformer:
         shared = made[window.start - begun :]
         return shared if 0 < len(shared) < len(window) and window.start > begun else None
 
-    def noise(self, first: int, like: Tensor) -> Tensor:
-        """Return unit noise shaped like (1, C, F, h, w), each frame's own draw mixed with the track's common one."""
+    def noise(self, first: int, like: Tensor, part: Part) -> Tensor:
+        """Return unit noise shaped like (1, C, F, h, w), each frame's own draw mixed with the track's common one.
+
+        What a place of the canvas gets does not depend on the part that is painted.
+        """
+        geometry = self.method.backbone.geometry
+        side, stride = geometry.canvas // geometry.spatial_stride, geometry.temporal_stride
 
         def draw(seed: int) -> Tensor:
             generator = torch.Generator().manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
-            return torch.randn(1, like.shape[1], 1, *like.shape[3:], generator=generator)
+            return torch.randn(1, like.shape[1], 1, side, side, generator=generator)
 
-        stride = self.method.backbone.geometry.temporal_stride
         own = torch.cat([draw((self.seed << 20) + first + stride * i + 1) for i in range(like.shape[2])], dim=2)
         mixed = SHARED_NOISE**0.5 * draw(self.seed << 20) + (1 - SHARED_NOISE) ** 0.5 * own
-        return mixed.to(like.device)
+        return part.latents(mixed, geometry.spatial_stride).to(like.device)
 
-    def velocity(self, window: Window, source: Tensor, pose: Tensor | None) -> flow.Velocity:
+    def velocity(self, window: Window, source: Tensor, pose: Tensor | None, part: Part) -> flow.Velocity:
         """Return the guided velocity for this window's speech, lips shut where nobody speaks."""
         backbone, speech = self.method.backbone, self.method.listen(window.sound)
         moments = torch.from_numpy(window.seconds).float()
         lips = None if backbone.lips is None else self.lips(speech, moments)
-        condition = backbone.condition(Given(window, source, pose, lips, self.painted(window)), speech)
-        links = [(guide.tells, self.weight(guide, window, source)) for guide in backbone.guides]
+        condition = backbone.condition(Given(window, source, pose, lips, self.painted(window), part), speech)
+        links = [(guide.tells, self.weight(guide, window, part)) for guide in backbone.guides]
         told = [frozenset(each for tells, weight in links if weight is None for each in tells)]
         weights = [weight for _, weight in links if weight is not None]
         for tells, weight in links:
@@ -281,11 +304,11 @@ class EditPerformer:
 
         return velocity
 
-    def weight(self, guide: Guide, window: Window, like: Tensor) -> Weight | None:
+    def weight(self, guide: Guide, window: Window, part: Part) -> Weight | None:
         """Return how much of what a link of guidance changes is taken; None: just what it is, so it is always told."""
         options, manner = self.method.options, self.manner
         if "audio" in guide.tells and manner.guidance_mode == "dynamic":
-            bell = self.bell(window, like)
+            bell = self.bell(window, part)
             return lambda sigma: bell * flow.temporal_guidance(sigma, options.omega_peak, options.omega_gamma)
         given = manner.guidance if "audio" in guide.tells else options.text_guidance
         scale, curve = guide.scale if given is None else given, guide.curve
@@ -293,16 +316,17 @@ class EditPerformer:
             return lambda sigma: scale * curve(sigma)
         return None if scale == 1 else lambda _: scale
 
-    def bell(self, window: Window, like: Tensor) -> Tensor:
+    def bell(self, window: Window, part: Part) -> Tensor:
         """Return dynamic guidance's G (1, 1, F, h, w) around the mouths of the window's latent frames."""
-        options, stride = self.method.options, self.method.backbone.geometry.temporal_stride
-        places = (window.landmarks + 0.5) / self.method.spec.canvas
+        options, geometry, device = self.method.options, self.method.backbone.geometry, self.method.backbone.device
+        places = (window.landmarks + 0.5) / geometry.canvas
         right, left = (places[:, side] for side in FACE_SIDES)
         spread = options.omega_spread * np.linalg.norm(left - right, axis=1)
-        mouth, width = (torch.from_numpy(value).float().to(like.device) for value in (places[:, LIPS].mean(1), spread))
-        mouth, width = flow.per_latent_frame(mouth, stride), flow.per_latent_frame(width, stride)
-        grid = (like.shape[-2], like.shape[-1])
-        return flow.spatial_guidance(mouth, width, grid, options.omega_base, options.omega_peak)
+        mouth, width = (torch.from_numpy(value).float().to(device) for value in (places[:, LIPS].mean(1), spread))
+        mouth, width = (flow.per_latent_frame(value, geometry.temporal_stride) for value in (mouth, width))
+        side = geometry.canvas // geometry.spatial_stride
+        bell = flow.spatial_guidance(mouth, width, (side, side), options.omega_base, options.omega_peak)
+        return part.latents(bell, geometry.spatial_stride)
 
     def lips(self, speech: SpeechFeatures, moments: Tensor) -> Tensor:
         """Return the lip parameters (F, 6) to paint.

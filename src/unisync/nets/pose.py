@@ -24,11 +24,16 @@ class PoseEncoder(nn.Module):
         self.positions = nn.ParameterList([nn.Parameter(torch.randn(num, width) * 0.02) for num in grid])
         self.gate = nn.Parameter(torch.zeros(()))
 
-    def forward(self, pose: Tensor) -> Tensor:
-        """Return tokens (B, F', h', w', D) from pose latents (B, C, F, h, w)."""
+    def forward(self, pose: Tensor, corner: tuple[int, int] = (0, 0), whole: tuple[int, int] | None = None) -> Tensor:
+        """Return tokens (B, F', h', w', D) from pose latents (B, C, F, h, w).
+
+        corner: where in a larger grid of tokens they begin.  whole: that grid's rows and columns.
+        """
         x = self.proj(self.conv(pose))
-        time, row, column = (_resized(table, num) for table, num in zip(self.positions, x.shape[1:4], strict=True))
-        x = x + time[:, None, None] + row[:, None] + column
+        num, rows, columns = x.shape[1:4]
+        grid, (top, left) = (num, *(whole or (rows, columns))), corner
+        time, row, column = (_resized(table, size) for table, size in zip(self.positions, grid, strict=True))
+        x = x + time[:, None, None] + row[top : top + rows, None] + column[left : left + columns]
         out: Tensor = self.norm(x) * self.gate
         return out
 

@@ -92,6 +92,7 @@ class Condition:
     text: (B, L, text_width).  keep_audio, keep_lips: (B,) or (B, F), 1 or 0.
     image: (B, L, image_width).  extra: (B, extra, F, h, w).
     reference: (B, C, R, h, w) clean latents beside the film, for networks that look at such.
+    corner, whole: where the tokens begin in a whole picture's grid, and its rows and columns, if they are a part of it.
     """
 
     source: Tensor
@@ -105,6 +106,8 @@ class Condition:
     image: Tensor | None = None
     extra: Tensor | None = None
     reference: Tensor | None = None
+    corner: tuple[int, int] = (0, 0)
+    whole: tuple[int, int] | None = None
 
 
 class Beside(NamedTuple):
@@ -297,7 +300,7 @@ class Transformer(nn.Module):
         if config.audio_width and condition.audio is not None:
             audio, heard = self.hear(condition)
             level = level if heard is None else level + heard
-        angles = rotary_angles(condition.seconds * config.positions_per_second, grid, head_width)
+        angles = rotary_angles(condition.seconds * config.positions_per_second, grid, head_width, condition.corner)
         levels = level
         if condition.reference is not None and (beside := self.beside(condition)) is not None:
             x = torch.cat([x, beside.tokens], dim=1)
@@ -346,7 +349,7 @@ class Transformer(nn.Module):
         """Return patch tokens x (B, F, h', w', D) with the pose's added (Eq 9)."""
         if condition.pose is None or self.config.pose_grid is None:
             return x
-        return x + self.pose_encoder(condition.pose).to(x.dtype)
+        return x + self.pose_encoder(condition.pose, condition.corner, condition.whole).to(x.dtype)
 
     def hear(self, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """Return what the blocks attend to, (B, F, A, D), and a vector (B, F, D) that joins the noise level."""

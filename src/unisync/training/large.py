@@ -166,7 +166,8 @@ def edit_loss(net: Transformer, batch: Batch, recipe: LargeRecipe) -> Tensor:
         sigma = flow.shifted(torch.rand(len(target)), recipe.shift).to(target.device)
     noise = torch.randn(target.shape).to(target.device)
     names = {item.name for item in fields(Condition)}
-    condition = Condition(**{name: value for name, value in batch.items() if name in names})
+    told: dict[str, Any] = {name: value for name, value in batch.items() if name in names}
+    condition = Condition(**told)
     found = net(flow.noised(target, noise, sigma.view(-1, 1, 1, 1, 1)), sigma, condition).float()
     error = (found - flow.target_velocity(target, noise)).square()
     return (error * (recipe.outside_weight + batch["mask"])).mean()

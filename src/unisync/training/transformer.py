@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,7 +95,8 @@ def guess_of(network: Transformer, batch: dict[str, Tensor], recipe: Transformer
 def condition_of(batch: dict[str, Tensor]) -> Condition:
     """Return what a batch tells the network."""
     names = ("source", "seconds", "pose", "audio", "lips", "keep_audio", "keep_lips")
-    return Condition(**{name: batch[name] for name in names}, text=batch.get("text"))
+    told: dict[str, Any] = {name: batch[name] for name in names}
+    return Condition(**told, text=batch.get("text"))
 
 
 def velocity_loss(guess: Guess, batch: dict[str, Tensor], recipe: TransformerRecipe) -> Tensor:
