@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from faces import portrait
-from unisync.backbones.mini import Mini, embedded_weights
+from unisync.backbones.mini import LORAS, Mini, embedded_weights, files_of
 from unisync.demo import demo_speech
 from unisync.face.align import canvas_matrices, crop, transform
 from unisync.face.detect import FaceModels, roi_from_detection, roi_from_landmarks
@@ -33,7 +33,23 @@ def test_the_file_is_the_one_that_is_listed_and_small() -> None:
     assert sorted(name for _, name in listed) == [file.name for file in files] and path in files
     for number, name in listed:
         assert hashlib.sha256((path.parent / name).read_bytes()).hexdigest() == number
-    assert sum(file.stat().st_size for file in files) < 25_000_000
+    extra = [path.with_name(name) for name in LORAS.values()]
+    assert sum(file.stat().st_size for file in files if file not in extra) < 25_000_000
+    assert sum(file.stat().st_size for file in extra) < 12_000_000
+
+
+def test_omnisync_has_a_lora_of_its_own_unless_weights_are_named() -> None:
+    unisync, omnisync = (files_of(DubOptions(method=method)) for method in ("unisync", "omnisync"))
+    assert unisync == (embedded_weights(),) and omnisync[0] == embedded_weights() and len(omnisync) == 2
+    named = DubOptions(method="omnisync", weights=str(embedded_weights()))
+    assert files_of(named) == (embedded_weights(),)
+    plain, changed = (Mini.from_options(options) for options in (named, DubOptions(method="omnisync")))
+
+    def equal(part: str) -> bool:
+        ours, theirs = (getattr(made, part).state_dict() for made in (plain, changed))
+        return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    assert equal("vae") and equal("audio") and not equal("transformer")
 
 
 def test_the_autoencoder_gives_a_face_back(shipped: Mini) -> None:

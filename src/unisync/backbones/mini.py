@@ -39,6 +39,21 @@ def embedded_weights() -> Path:
     return Path(str(files("unisync") / "weights" / "mini.safetensors"))
 
 
+LORAS = {"omnisync": "omnisync.safetensors"}
+"""What is added to the shipped weights for a method that they were not trained for; it lies beside them."""
+
+
+def files_of(options: DubOptions) -> tuple[Path, ...]:
+    """Return the weights that options are dubbed with, and after them the shipped LoRA that belongs to the method.
+
+    Weights that the options name are taken as they are.
+    """
+    if options.weights:
+        return (Path(options.weights),)
+    weights, lora = embedded_weights(), LORAS.get(options.method)
+    return (weights,) if lora is None else (weights, weights.with_name(lora))
+
+
 class Mini:
     """The embedded backbone. Raises WeightsError if a file is missing, damaged or of another kind.
 
@@ -75,12 +90,14 @@ class Mini:
         self.lips = Lips(self.audio.lip_mean, self.audio.lip_std, float(spec["lip_gain"]))
         self.habits = Habits(int(spec["steps"]))
         self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.cell = self.vae.config.stride * self.transformer.config.patch[1]
         self.geometry = Geometry(
             canvas=spec["canvas"],
             length=STRETCH * spec["length"],
             channels=self.vae.config.latent_channels,
             spatial_stride=self.vae.config.stride,
             temporal_stride=1,
+            cell=self.cell,
         )
 
     @classmethod
@@ -91,8 +108,9 @@ class Mini:
                 raise OptionError(f"{name} goes with a public model, not with the embedded one; leave it out")
         if options.threads:
             torch.set_num_threads(options.threads)
+        weights, *loras = files_of(options)
         made = cls(
-            _path(options.weights),
+            weights,
             device_of(options.device),
             audio_encoder=_path(options.audio_encoder),
             text=None if options.text == ZERO else _path(options.text),
@@ -100,8 +118,9 @@ class Mini:
         if options.audio_encoder and made.encoder is None:
             raise OptionError(f"audio_encoder: {options.weights} hears with an encoder of its own; leave it out")
         networks = {"vae": made.vae, "audio": made.audio, "transformer": made.transformer}
-        for text in options.lora.split(",") if options.lora else ():
-            merge_lora(networks, *parse_lora(text))
+        given = [parse_lora(text) for text in options.lora.split(",")] if options.lora else []
+        for lora, scale in [*((path, 1.0) for path in loras), *given]:
+            merge_lora(networks, lora, scale)
         return made
 
     @torch.no_grad()
@@ -130,7 +149,13 @@ class Mini:
         audio = speech.tokens(moments, self.transformer.config.audio_tokens).to(self.device)
         seconds = (moments - moments[0])[None].to(self.device)
         lips, text = given.lips[None].to(self.device), None if self.text is None else self.text.to(self.device)
-        return Condition(given.source, seconds, given.pose, audio[None], lips, text)
+        condition = Condition(given.source, seconds, given.pose, audio[None], lips, text)
+        if given.part is None:
+            return condition
+        side = self.geometry.canvas // self.cell
+        return replace(
+            condition, corner=(given.part.top // self.cell, given.part.left // self.cell), whole=(side, side)
+        )
 
     def velocities(
         self, z: Tensor, sigma: float, condition: Condition, told: Sequence[frozenset[Told]]
@@ -141,7 +166,8 @@ class Mini:
             return x.expand(num, *[-1] * (x.ndim - 1))
 
         assert condition.audio is not None and condition.lips is not None
-        every = Condition(
+        every = replace(
+            condition,
             source=many(condition.source),
             seconds=many(condition.seconds),
             pose=None if condition.pose is None else many(condition.pose),

@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 import unisync
-from unisync.backbones.mini import embedded_weights
+from unisync.backbones.mini import LORAS, embedded_weights
 from unisync.bench.judge import POOLED, all_metrics, pooled
 from unisync.bench.material import Material, gather, taken
 from unisync.bench.suite import ALL_CLIPS, Suite, write_suite
@@ -132,7 +132,8 @@ def _of_all(
 def _about(suite: Suite) -> dict[str, Any]:
     """Return what figures depend on beside the suite."""
     published = {model.name: find(model.name) for model in MODELS}
-    ours = {path.name: path if path.is_file() else None for path in (embedded_weights(), expert_weights())}
+    shipped = embedded_weights(), *map(embedded_weights().with_name, LORAS.values()), expert_weights()
+    ours = {path.name: path if path.is_file() else None for path in shipped}
     return {
         "suite": suite.name,
         "seed": suite.seed,

@@ -22,7 +22,7 @@ import soundfile
 import tomli_w
 
 import unisync
-from unisync.backbones.mini import embedded_weights
+from unisync.backbones.mini import files_of
 from unisync.bench.footage import look
 from unisync.bench.judge import Judge, watched
 from unisync.bench.material import Material, digest
@@ -69,8 +69,7 @@ class Task:
             files = [digest(path) if path else None for path in places]
         weights = None
         if self.method.kind == "unisync":
-            options = self.method.dub_options()
-            weights = digest(Path(options.weights) if options.weights else embedded_weights())
+            weights = [digest(path) for path in files_of(self.method.dub_options())]
         method = asdict(self.method) | {"folder": None, "name": None}
         facts = [unisync.__version__, self.protocol, files, method, weights, self.seed]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
