@@ -28,7 +28,7 @@ def given(net: Transformer, key: str = T2V, seed: int = 1) -> tuple[Tensor, Cond
     """Return random noisy latents and a random condition: three latent frames of 64 tokens for models of 16 channels."""
     torch.manual_seed(seed)
     z, _, condition = example(net, Work(key, canvas=128, length=9, editing=net.config.editing))
-    drawn = {name: torch.randn_like(value) for name, value in vars(condition).items() if value is not None}
+    drawn = {name: torch.randn_like(value) for name, value in condition.tensors.items()}
     text = torch.randn(1, 3, net.config.text_width)
     seconds = torch.arange(z.shape[2])[None] / net.config.positions_per_second
     return torch.randn_like(z), replace(condition, **{**drawn, "text": text, "seconds": seconds})

@@ -86,7 +86,7 @@ def test_another_size_is_computed() -> None:
     z, condition = given(net, KEY)
     short = {
         name: value[:, :, :2] if value.ndim == 5 else value[:, :2]
-        for name, value in vars(condition).items()
+        for name, value in condition.tensors.items()
         if value is not None and name != "text"
     }
     with torch.no_grad():

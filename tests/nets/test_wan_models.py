@@ -242,7 +242,7 @@ def test_a_file_in_fp8_is_kept_as_it_is(tmp_path: Path, scaled: bool) -> None:
     assert len(stored) == 2 * 12 and all(torch.equal(value, state[name]) for name, value in stored.items())
     assert {value.dtype for name, value in small.named_parameters() if name not in stored} == {torch.bfloat16}
     given = condition(small)
-    given = Condition(**{k: v if v is None or k == "seconds" else v.bfloat16() for k, v in vars(given).items()})
+    given = Condition(**{k: v if k == "seconds" else v.bfloat16() for k, v in given.tensors.items()})
     z = torch.randn(1, 4, FRAMES, 4, 4, generator=torch.Generator().manual_seed(2)).bfloat16()
     with torch.no_grad():
         assert torch.equal(small(z, torch.tensor([0.6]), given), whole(z, torch.tensor([0.6]), given))

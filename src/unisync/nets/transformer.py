@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,11 @@ class Condition:
     reference: Tensor | None = None
     corner: tuple[int, int] = (0, 0)
     whole: tuple[int, int] | None = None
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """The tensors, by their names."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 class Beside(NamedTuple):

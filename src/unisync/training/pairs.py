@@ -22,7 +22,7 @@ CHOICES = 3
 STEP = 2
 """Stretches begin at every so many frames."""
 APART = 8
-"""A partner begins at least so many frames away, and half a stretch: the nearest of all in pose is mostly the stretch
+"""A partner begins at least so many frames away, or a whole stretch, and half a stretch: the nearest of all in pose is mostly the stretch
 itself a few frames on, whose lips would tell those that are to be painted."""
 
 
@@ -91,7 +91,9 @@ def _poses(still: Tensor, lips: Tensor, frames: int, near: float, far: float) ->
     assert isinstance(poses, Tensor) and isinstance(openings, Tensor)
     starts = torch.arange(num)
     away = (starts[:, None] - starts).abs()
-    return poses.masked_fill((poses > near) | (openings < far) | (away < max(APART, frames / 2)), torch.inf)
+    return poses.masked_fill(
+        (poses > near) | (openings < far) | (away < max(min(APART, frames), frames / 2)), torch.inf
+    )
 
 
 def load_pairs(latents: Path, work: Path, spread: Tensor, frames: int, near: float, far: float) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ def encode_window(sample: Sample, span: slice, sound: Sound, encode: Encode, tel
     masks = torch.from_numpy(np.stack([mouth_mask(points, size) for points in landmarks]))
     temporal = round((len(pixels) - 1) / max(target.shape[2] - 1, 1))
     mask = flow.latent_mask(masks[None], temporal, size // target.shape[-1])[0]
-    given = {name: value[0] for name, value in vars(told).items() if value is not None and name != "source"}
+    given = {name: value[0] for name, value in told.tensors.items() if name != "source"}
     found = {**given, "pose": pose[0], "target": target[0], "mask": mask, "sources": torch.cat(sources)}
     return {name: value.cpu() if name == "seconds" else value.half().cpu() for name, value in found.items()}
 

@@ -104,7 +104,7 @@ def follow(options: DubOptions) -> None:
 
 def _in(dtype: torch.dtype, condition: Condition) -> Condition:
     """Return a condition in a network's precision, but for its moments."""
-    given = {name: value for name, value in vars(condition).items() if value is not None and name != "seconds"}
+    given = {name: value for name, value in condition.tensors.items() if name != "seconds"}
     return replace(condition, **{name: value.to(dtype) for name, value in given.items()})
 
 

@@ -108,4 +108,4 @@ def _send(what: Any) -> None:
 
 
 def _on(device: torch.device, condition: Condition) -> Condition:
-    return replace(condition, **{name: v.to(device) for name, v in vars(condition).items() if v is not None})
+    return replace(condition, **{name: value.to(device) for name, value in condition.tensors.items()})

@@ -227,7 +227,7 @@ def example(net: Transformer, work: Work) -> tuple[Tensor, Tensor, Condition]:
 def count_forward(net: Transformer, work: Work) -> Cost:
     """Return what a forward costs, on whatever device is torch's own at the moment."""
     z, sigma, condition = example(net, work)
-    inputs = [value for value in vars(condition).values() if value is not None]
+    inputs = list(condition.tensors.values())
     return count(lambda: net(z, sigma, condition), chain(net.parameters(), net.buffers(), [z, sigma, *inputs]))
 
 
