@@ -49,7 +49,7 @@ def main() -> None:
     process = accelerator()
     net, changes = made()
     z, condition = given(net, T2V)
-    batch = {name: value for name, value in condition.tensors.items()}
+    batch = condition.tensors
     batch |= {"target": z, "mask": torch.ones_like(z[:, :1])}
     torch.manual_seed(1 + process.process_index)
     noisy = {**batch, "target": z + torch.randn_like(z)}  # each process has its own window

@@ -158,7 +158,7 @@ def test_only_what_is_new_and_the_lora_learn_and_checkpointing_changes_no_gradie
         for value in changes.parameters():
             torch.nn.init.constant_(value, 0.01)
         z, condition = given(net)
-        batch = {name: value for name, value in condition.tensors.items()}
+        batch = condition.tensors
         torch.manual_seed(2)
         loss = edit_loss(net, batch | {"target": z, "mask": torch.ones_like(z[:, :1])}, LargeRecipe(steps=1))
         loss.backward()

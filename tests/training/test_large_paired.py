@@ -146,7 +146,7 @@ def test_nothing_else_is_drawn_where_nothing_is_paired(folder: Path) -> None:
     assert LargeRecipe().paired == 0
     net = network(editing=True)
     z, condition = given(net)
-    batch = {name: value for name, value in condition.tensors.items()}
+    batch = condition.tensors
     batch |= {"target": z, "mask": torch.ones_like(z[:, :1])}
     recipe = LargeRecipe(steps=1)
     torch.manual_seed(0)

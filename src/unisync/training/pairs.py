@@ -22,8 +22,8 @@ CHOICES = 3
 STEP = 2
 """Stretches begin at every so many frames."""
 APART = 8
-"""A partner begins at least so many frames away, or a whole stretch, and half a stretch: the nearest of all in pose is mostly the stretch
-itself a few frames on, whose lips would tell those that are to be painted."""
+"""A partner begins at least so many frames away, or a whole stretch, and half a stretch: the nearest of all in pose is
+mostly the stretch itself a few frames on, whose lips would tell those that are to be painted."""
 
 
 @dataclass(frozen=True, kw_only=True)
