@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from faces import lay
 from opening import SIZE, face
 from unisync import api
-from unisync.backbones.base import Given, Guide, chosen_backbone
+from unisync.backbones.base import Given, Guide, Part, chosen_backbone
 from unisync.backbones.wan import backbone as wan
 from unisync.backbones.wan import together
 from unisync.backbones.wan.backbone import Wan
@@ -199,7 +199,9 @@ def test_windows_share_noise_and_go_on_from_one_another(
     first, second = window(sound), window(sound, start=4)
     performer = Unisync(DubOptions(steps=2), backbone).begin(track())
     like = torch.zeros(1, 16, 3, 8, 8)
-    assert torch.equal(performer.noise(0, like)[:, :, 1:], performer.noise(4, like)[:, :, :2])  # type: ignore[attr-defined]
+    side = backbone.geometry.canvas
+    first, second = (performer.noise(at, like, Part(0, side, 0, side)) for at in (0, 4))  # type: ignore[attr-defined]
+    assert torch.equal(first[:, :, 1:], second[:, :, :2])
     ends, before = list[torch.Tensor](), list[Pixels | None]()
     decode, condition = backbone.decode, backbone.condition
 
@@ -244,10 +246,10 @@ def test_guidance_is_told_link_by_link(models: dict[str, dict[str, str]], monkey
 
     monkeypatch.setattr(backbone, "velocity", noted)
     z = torch.randn(1, 16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    guided = []
+    guided, whole = [], Part(0, backbone.geometry.canvas, 0, backbone.geometry.canvas)
     for scales in ({}, {"guidance": 4.0, "text_guidance": 1.0}, {"guidance": 1.0, "text_guidance": 1.0}):
         performer = Unisync(DubOptions.from_dict(scales), backbone).begin(track())
-        guided.append(performer.velocity(given, z, None)(z, 0.7))  # type: ignore[attr-defined]
+        guided.append(performer.velocity(given, z, None, whole)(z, 0.7))  # type: ignore[attr-defined]
     assert calls == [(False, False), (True, False), (True, True), (False, True), (True, True), (True, True)]
     condition = backbone.condition(Given(given, z), backbone.listen(given.sound))
     none, heard, read, both = backbone.velocities(
