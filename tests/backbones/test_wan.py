@@ -200,8 +200,8 @@ def test_windows_share_noise_and_go_on_from_one_another(
     performer = Unisync(DubOptions(steps=2), backbone).begin(track())
     like = torch.zeros(1, 16, 3, 8, 8)
     side = backbone.geometry.canvas
-    first, second = (performer.noise(at, like, Part(0, side, 0, side)) for at in (0, 4))  # type: ignore[attr-defined]
-    assert torch.equal(first[:, :, 1:], second[:, :, :2])
+    early, late = (performer.noise(at, like, Part(0, side, 0, side)) for at in (0, 4))  # type: ignore[attr-defined]
+    assert torch.equal(early[:, :, 1:], late[:, :, :2])
     ends, before = list[torch.Tensor](), list[Pixels | None]()
     decode, condition = backbone.decode, backbone.condition
 
