@@ -1,7 +1,7 @@
 """What becomes of a face over minutes: colour, sharpness, identity and memory by the minute, one Markdown table.
 
-Run: python benchmarks/drift.py FILM SPEECH [--minutes 10] [--set method=omnisync]. The film runs back and forth for so
-long (take one without cuts), the speech is repeated. Columns: how far the face's red, green and blue are from the
+Run: python benchmarks/drift.py FILM SPEECH [--minutes 10] [-o OUT.mp4] [--set method=omnisync]. The film runs back and
+forth for so long (take one without cuts), the speech is repeated. Columns: how far the face's red, green and blue are from the
 film's, in levels; sharpness of the lips as a share of the film's; how far the upper face's shape is from the film's, in
 % of the eye distance; resident memory when the minute was done. Below: how much each rises over the whole time by a
 straight line, and how much of it may be noise (the slope's 95 % interval). Returns 1 where something rises beyond it.
@@ -64,8 +64,10 @@ def main() -> int:
     parser.add_argument("speech", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of dub")
+    parser.add_argument("-o", "--out", type=Path, help="keep the film that was made")
     given = parser.parse_args()
-    rows = measure(given.film, given.speech, given.minutes, dub_options([*given.set, "when_longer=bounce"]))
+    options = dub_options([*given.set, "when_longer=bounce"])
+    rows = measure(given.film, given.speech, given.minutes, options, given.out)
     print(header(COLUMNS))
     for number, row in enumerate(rows, 1):
         print(line([str(number), *(row.get(name) for name in RISES)]))
@@ -75,12 +77,14 @@ def main() -> int:
     return int(any(abs(rise) > noise for rise, noise in found.values()))
 
 
-def measure(film: Path, speech: Path, minutes: float, options: DubOptions) -> list[dict[str, Value]]:
-    """Return a row of figures for every minute."""
+def measure(
+    film: Path, speech: Path, minutes: float, options: DubOptions, out: Path | None = None
+) -> list[dict[str, Value]]:
+    """Return a row of figures for every minute; the film is kept where `out` says so."""
     resident: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         sound = read_sound(speech)
-        long, out = Path(folder) / "speech.wav", Path(folder) / "out.mp4"
+        long, out = Path(folder) / "speech.wav", out or Path(folder) / "out.mp4"
         soundfile.write(long, np.resize(sound.samples, round(minutes * 60 * sound.rate)), sound.rate)
         source, _, _, _ = fit(probe(film), read_sound(long), long, options)
         rate = len(source) / float(source.duration)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +24,7 @@ from unisync.methods.windows import num_windows
 from unisync.options import DubOptions
 from unisync.registry import load
 from unisync.scanning import choose, load_plan, scan_film
-from unisync.types import Floats, OnProgress, Plan, Sound, Track
+from unisync.types import Floats, OnProgress, Plan, Progress, Sound, Track
 
 SAME_LENGTH_SECONDS = 0.1
 """Films and speeches that differ by less than this count as equally long."""
@@ -87,8 +89,16 @@ def settle(
     longest = max(len(sound.samples) for sound in sounds) / sounds[0].rate
     fitted = [fit(source, sound.cut(0, longest), files[0], options) for sound in sounds]
     source, _, track, warnings = fitted[0]
-    method: Method = load("method", options.method)(options)
-    plan = plan_of(source, options, on_progress)
+    with ThreadPoolExecutor(1, "method") as aside:  # what paints is loaded while the film is looked at
+        coming: Future[Method] = aside.submit(copy_context().run, lambda: load("method", options.method)(options))
+
+        def told(progress: Progress) -> None:
+            if coming.done():
+                coming.result()  # where there is none, the rest of the film need not be looked at
+            if on_progress:
+                on_progress(progress)
+
+        plan, method = plan_of(source, options, told), coming.result()
     said = dict(zip(files, (each[1] for each in fitted), strict=True))
     cast = {name: (said[path], path) for name, path in cast_faces(plan, options, speech, speeches).items()}
     origin = Origin(options.method, method.spec.paints, signer) if options.provenance else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from unisync.types import OnProgress, Plan, Report
 
 if TYPE_CHECKING:
     from unisync.media.inspect import Inspected
+
+LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""What torchrun gives the processes that it starts."""
 
 
 def scan(film: Path | str, *, options: ScanOptions | None = None, on_progress: OnProgress | None = None) -> Plan:
@@ -54,11 +57,13 @@ def dub(
 
 def follows() -> bool:
     """Return whether this process is one of several that torchrun started, and not the first, which alone writes a film."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("RANK", "0")) > 0
+    return LAUNCHED in os.environ and int(os.environ.get("RANK", "0")) > 0
 
 
 def leading(options: DubOptions) -> AbstractContextManager[None]:
     """Let other processes that torchrun started wait for what this one dubs; if it fails meanwhile they leave at once."""
+    if LAUNCHED not in os.environ:
+        return nullcontext()
     from unisync.backbones.wan import together
 
     return together.leading(options)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 import numpy as np
 
 from unisync.audio.mel import RATE
@@ -22,15 +18,10 @@ def voice_activity(sound: Sound) -> Floats:
 
     Raises ValueError if the sound is not at 16 kHz.
     """
-    import torch
-
     if sound.rate != RATE:
         raise ValueError(f"speech must be at {RATE} Hz, not {sound.rate}")
     num = int(np.ceil(sound.seconds * 100)) + 1
-    model = _load()()
-    samples = torch.from_numpy(np.pad(sound.samples, (0, -len(sound.samples) % CHUNK)))
-    with torch.no_grad():
-        chances = np.array([float(model(chunk, RATE)) for chunk in samples.split(CHUNK)])
+    chances = _chances(np.pad(sound.samples, (0, -len(sound.samples) % CHUNK)))
     moments = np.arange(num) / 100
     index = np.minimum((moments * RATE / CHUNK).astype(int), max(len(chances) - 1, 0))
     speaking = chances[index] > THRESHOLD if len(chances) else np.zeros(num, bool)
@@ -39,13 +30,17 @@ def voice_activity(sound: Sound) -> Floats:
     return spread.astype(np.float32)
 
 
-@cache
-def _load() -> Callable[[], Any]:
-    """Import what loads the model. As it is imported it would leave the whole process's torch one thread."""
+def _chances(samples: Floats) -> Floats:
+    """Return how likely each chunk of samples (512 N,) is voice, (N,). Its steps are too small to be split over cores."""
     import torch
 
     threads = torch.get_num_threads()
-    from silero_vad import load_silero_vad
+    try:
+        from silero_vad import load_silero_vad  # the import alone leaves the whole process's torch one thread
 
-    torch.set_num_threads(threads)
-    return load_silero_vad
+        torch.set_num_threads(1)
+        model = load_silero_vad()
+        with torch.no_grad():
+            return np.array([float(model(chunk, RATE)) for chunk in torch.from_numpy(samples).split(CHUNK)])
+    finally:
+        torch.set_num_threads(threads)
