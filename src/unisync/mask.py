@@ -40,7 +40,21 @@ def mouth_mask(landmarks: Floats, size: int, *, dilate: float = DILATE, blur: fl
     raw = _polygon(np.concatenate([sunk, upper]), size)
     radius = max(1, round(blur * size))
     grown = np.asarray(cv2.dilate(raw, _disc(max(1, round(dilate * size)))), np.float32)
-    return _exact(_blurred(grown, radius, radius / 2) * _face(points, down, size) * _rim(size, radius))
+    return _exact(_blurred(grown, radius, radius / 2) * face_mask(landmarks, size) * _rim(size, radius))
+
+
+def face_mask(landmarks: Floats, size: int) -> Floats:
+    """Return float32 (size, size): 1 inside the face's outline and below the chin, falling to 0 just beyond.
+
+    landmarks: (468, 2) canvas px. What lies behind a far cheek is outside.
+    """
+    points = landmarks.astype(np.float64)
+    down, outline, chin, height = _down(points), points[list(OUTLINE)], points[152], points[2]
+    depth = np.clip((outline - height) @ down / max(float((chin - height) @ down), 1e-6), 0, 1)
+    outline = outline + depth[:, None] ** 2 * down * CHIN_ROOM * size
+    room = max(1, round(SIDE_ROOM * size))
+    inside = np.asarray(cv2.erode(_polygon(outline, size), _disc(room), borderType=cv2.BORDER_REPLICATE), np.float32)
+    return _blurred(inside, 2 * room, room / 1.2)
 
 
 def canvas_mask(size: int, *, blur: float = BLUR) -> Floats:
@@ -67,17 +81,6 @@ def _down(points: Points) -> Points:
     across = points[263] - points[33]
     length = max(float(np.linalg.norm(across)), 1e-6)
     return np.array([-across[1], across[0]]) / length
-
-
-def _face(points: Points, down: Points, size: int) -> Floats:
-    """Return 1 inside the face's outline and below the chin, falling to 0 just beyond: this cuts a far cheek."""
-    outline = points[list(OUTLINE)]
-    chin, height = points[152], points[2]
-    depth = np.clip((outline - height) @ down / max(float((chin - height) @ down), 1e-6), 0, 1)
-    outline = outline + depth[:, None] ** 2 * down * CHIN_ROOM * size
-    room = max(1, round(SIDE_ROOM * size))
-    inside = np.asarray(cv2.erode(_polygon(outline, size), _disc(room), borderType=cv2.BORDER_REPLICATE), np.float32)
-    return _blurred(inside, 2 * room, room / 1.2)
 
 
 def _rim(size: int, width: int) -> Floats:

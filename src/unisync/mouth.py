@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from unisync.mask import mouth_mask
+from unisync.mask import face_mask, mouth_mask
 from unisync.types import Floats, Pixels, Reference
 
 STILL = (33, 133, 362, 263, 168, 6, 197, 195, 98, 2, 327, 234, 454)
@@ -163,8 +163,9 @@ def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixe
         matrix = laid_on(reference.landmarks, points, size)
         donor = cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
         moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
-        mask = np.maximum(mouth_mask(points, size), mouth_mask(moved, size))[..., None]
-        rim = ((mask > 0) & (mask < 1))[..., 0]
+        face = face_mask(moved, size)  # beside a face that is turned otherwise lies what is behind it
+        mask = np.maximum(mouth_mask(points, size) * face, mouth_mask(moved, size))[..., None]
+        rim = ((mask > 0) & (mask < 1))[..., 0] & (face == 1) & (face_mask(points, size) == 1)
         gain = (image[rim].mean(0) + 1) / (donor[rim].mean(0) + 1) if rim.any() else np.ones(3)
         blend = mask * donor * gain + (1 - mask) * image  # a gain, since films fade from black
         out[i] = np.clip(np.round(blend), 0, 255).astype(np.uint8)

@@ -17,6 +17,7 @@ from unisync.mouth import (
     STRETCH,
     choose_mouths,
     lip_parameters,
+    neutralised,
     opened,
     opening_warp,
 )
@@ -135,6 +136,31 @@ def test_a_mouth_of_another_pose_is_not_lent() -> None:
     near, far = mouths(), mouths(0.2)
     both = Mouths(*(np.concatenate([getattr(m, n) for m in (far, near)]) for n in ("pixels", "landmarks", "lips")))
     assert min(Lender(both, SPREAD).choose(window(), lips(0.0, 0.05, 0.1, 0.2))) >= len(OPENINGS)
+
+
+def test_a_turned_head_has_a_mouth_of_its_own_pose() -> None:
+    """Two thirds of the mouths are of the straight head: those of the turned one are not crooked for lying elsewhere."""
+    straight, turned = mouths(), mouths(0.1)
+    every = [
+        np.concatenate([getattr(m, n) for m in (straight, straight, turned)]) for n in ("pixels", "landmarks", "lips")
+    ]
+    aside = replace(window(), landmarks=window().landmarks + np.float32(0.1 * SIZE))
+    lender = Lender(Mouths(*every), np.full(6, 0.05, np.float32))
+    assert min(lender.choose(aside, lips(0.0, 0.05, 0.1, 0.2))) >= 2 * len(OPENINGS)
+
+
+def test_what_lies_beside_a_face_is_not_lent() -> None:
+    """The reference's right cheek ends where the film's face goes on; beside it all is white."""
+    marks = face()
+    near = (marks[:, 0] > 0.5 * SIZE) & (marks[:, 1] > 0.3 * SIZE)
+    marks[near, 0] = (0.5 + 0.6 * (marks[near, 0] / SIZE - 0.5)) * SIZE
+    pixels = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    pixels[:, int(marks[near, 0].max()) + 3 :] = 255
+    own = np.full((1, SIZE, SIZE, 3), 100, np.uint8)
+    made = neutralised(own, face()[None], Reference(pixels, marks))
+    assert np.abs(made.astype(int) - 100).max() <= 1, (
+        "white cheeks, or a face darkened since white was matched with skin"
+    )
 
 
 def test_a_mouth_from_a_faded_frame_is_not_lent() -> None:

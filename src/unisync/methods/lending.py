@@ -16,10 +16,14 @@ from unisync.types import Floats, Mouths, Pixels, Window
 
 WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
 """How much each lip parameter counts, after division by its spread."""
-FAR_POSE = 0.03  # canvas sides; costs as much as lips one spread away
+FAR_POSE = 0.03
+"""Canvas sides that cost about as much as lips one spread away; twice as far costs eight times that: lips can be warped
+open or shut, but the cheek of a face that is turned otherwise shows what lies behind it."""
 FAR_LIGHT = np.array([25.0, 8.0], np.float32)
 """Levels that the upper face may be lighter and richer in contrast for the same cost: faces fade in from black or white."""
-CROOKED = 0.02  # canvas sides that a mouth's corners may lie off from where they usually are, for the same cost
+CROOKED = (
+    0.02  # canvas sides that a mouth's corners may lie off from where they are in poses like its own, for the same cost
+)
 JUMP, MOVE = 1.0, 0.3
 """What it costs to change the mouth between frames: once, and per squared distance of the lips."""
 PRESSED = 0.016
@@ -97,10 +101,11 @@ class Lender:
         if new:
             far = np.square((lips[new, None] - self.mouths.lips) * self._scale).sum(-1)
             still = _pose(window.landmarks[new], window.pixels.shape[1])
-            away = np.linalg.norm(still[:, None] - self._still, axis=-1).mean(-1)
+            away = _apart(still, self._still)
             strange = np.square((_light(window.pixels[new])[:, None] - self._light) / FAR_LIGHT).sum(-1)
             before = self._chosen.get(frames[new[0]] - 1)
-            cost = far + np.square(away / FAR_POSE) + strange + self._crooked
+            turned = np.square(away / FAR_POSE)
+            cost = far + turned + np.square(turned / 2) + strange + self._crooked
             path = cheapest_path(cost, self._change, before)
             self._chosen = {frame: self._chosen[frame] for frame in frames if frame in self._chosen}
             self._chosen |= {frames[i]: mouth for i, mouth in zip(new, path, strict=True)}
@@ -174,11 +179,21 @@ def _light(pixels: Pixels) -> Floats:
 
 
 def _crooked(landmarks: Floats, size: int) -> Floats:
-    """Return float32 (K,): how far each mouth is pulled sideways or askew, against the usual one, in canvas sides."""
+    """Return float32 (K,): how far each mouth is pulled sideways or askew, against those in poses like its own, canvas sides.
+
+    A head that turns takes its mouth along, which is no reason to lend it another one's.
+    """
     right, left = landmarks[:, 61] / size, landmarks[:, 291] / size
     pulled = np.stack([(right + left)[:, 0] / 2, left[:, 1] - right[:, 1]], axis=1)
-    return np.asarray(np.linalg.norm(pulled - np.median(pulled, axis=0), axis=1), np.float32)
+    pose = _pose(landmarks, size)
+    like = np.exp(-np.square(_apart(pose, pose) / FAR_POSE))
+    return np.asarray(np.linalg.norm(pulled - like @ pulled / like.sum(1, keepdims=True), axis=1), np.float32)
 
 
 def _pose(landmarks: Floats, size: int) -> Floats:
     return np.asarray(landmarks[:, list(STILL)] / size, np.float32)
+
+
+def _apart(some: Floats, others: Floats) -> Floats:
+    """Return (N, K): how far apart the points of poses (N, P, 2) and (K, P, 2) lie on average."""
+    return np.asarray(np.linalg.norm(some[:, None] - others, axis=-1).mean(-1), np.float32)
