@@ -43,17 +43,18 @@ def mouth_mask(landmarks: Floats, size: int, *, dilate: float = DILATE, blur: fl
     return _exact(_blurred(grown, radius, radius / 2) * face_mask(landmarks, size) * _rim(size, radius))
 
 
-def face_mask(landmarks: Floats, size: int) -> Floats:
+def face_mask(landmarks: Floats, size: int, inset: float = 0.0) -> Floats:
     """Return float32 (size, size): 1 inside the face's outline and below the chin, falling to 0 just beyond.
 
-    landmarks: (468, 2) canvas px. What lies behind a far cheek is outside.
+    landmarks: (468, 2) canvas px. What lies behind a far cheek is outside.  inset: how much smaller, as a share of the side.
     """
     points = landmarks.astype(np.float64)
     down, outline, chin, height = _down(points), points[list(OUTLINE)], points[152], points[2]
     depth = np.clip((outline - height) @ down / max(float((chin - height) @ down), 1e-6), 0, 1)
     outline = outline + depth[:, None] ** 2 * down * CHIN_ROOM * size
     room = max(1, round(SIDE_ROOM * size))
-    inside = np.asarray(cv2.erode(_polygon(outline, size), _disc(room), borderType=cv2.BORDER_REPLICATE), np.float32)
+    disc = _disc(room + round(inset * size))
+    inside = np.asarray(cv2.erode(_polygon(outline, size), disc, borderType=cv2.BORDER_REPLICATE), np.float32)
     return _blurred(inside, 2 * room, room / 1.2)
 
 

@@ -29,6 +29,8 @@ TEETH, THROAT = np.array([185.0, 165.0, 150.0], np.float32), np.array([60.0, 22.
 """What is between the lips of a mouth at large, RGB in full light."""
 TEETH_AT, TEETH_WIDTH = 0.12, 0.25
 """Where the teeth are brightest and where they end, as shares of the way from upper to lower lip."""
+CHEEK = 0.03
+"""How far within the outline that the mesh sees, in canvas sides, a cheek surely is one."""
 NUM_MOUTHS, MOUTH_FRAMES = 48, 750
 """How many frames of a shot lend their mouths, and how far into it they are looked for (half a minute)."""
 
@@ -163,8 +165,8 @@ def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixe
         matrix = laid_on(reference.landmarks, points, size)
         donor = cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
         moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
-        face = face_mask(moved, size)  # beside a face that is turned otherwise lies what is behind it
-        mask = np.maximum(mouth_mask(points, size) * face, mouth_mask(moved, size))[..., None]
+        face = face_mask(moved, size, CHEEK)  # beside a face that is turned otherwise lies what is behind it
+        mask = (np.maximum(mouth_mask(points, size), mouth_mask(moved, size)) * face)[..., None]
         rim = ((mask > 0) & (mask < 1))[..., 0] & (face == 1) & (face_mask(points, size) == 1)
         gain = (image[rim].mean(0) + 1) / (donor[rim].mean(0) + 1) if rim.any() else np.ones(3)
         blend = mask * donor * gain + (1 - mask) * image  # a gain, since films fade from black
