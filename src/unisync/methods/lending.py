@@ -187,7 +187,15 @@ def _crooked(landmarks: Floats, size: int) -> Floats:
     pulled = np.stack([(right + left)[:, 0] / 2, left[:, 1] - right[:, 1]], axis=1)
     pose = _pose(landmarks, size)
     like = np.exp(-np.square(_apart(pose, pose) / FAR_POSE))
-    return np.asarray(np.linalg.norm(pulled - like @ pulled / like.sum(1, keepdims=True), axis=1), np.float32)
+    usual = np.stack([_medians(values, like) for values in pulled.T], axis=1)
+    return np.asarray(np.linalg.norm(pulled - usual, axis=1), np.float32)
+
+
+def _medians(values: Floats, weights: Floats) -> Floats:
+    """Return for each row of weights (K, N) the median of values (N,) that are so weighty, (K,)."""
+    order = np.argsort(values)
+    below = np.cumsum(weights[:, order], axis=1)
+    return values[order][(below < below[:, -1:] / 2).sum(axis=1)]
 
 
 def _pose(landmarks: Floats, size: int) -> Floats:
