@@ -13,8 +13,9 @@ import soundfile
 from faces import frames, lay
 from films import make_film, steady, uneven
 from tiny import tiny_weights
-from unisync.dubbing import dub_film, dub_frames
+from unisync.dubbing import dub_film, dub_frames, lend_mouths
 from unisync.errors import Cancelled, FaceError, WeightsError
+from unisync.face.align import canvas_matrices, transform
 from unisync.media import EncodeOptions, Speech, drawn, probe, read_frames, read_sound, write_film
 from unisync.methods.omnisync import Omnisync
 from unisync.methods.unisync import Unisync
@@ -211,6 +212,17 @@ def test_hidden_faces_are_left_alone_and_come_back_softly() -> None:
     assert np.allclose(presence(score), [1, 1, 2 / 3, 1 / 3, 0, 0, 1 / 3, 2 / 3, 1, 1, 1, 1])
     assert presence(np.ones(5, np.float32)).min() == 1
     assert presence(np.zeros(5, np.float32)).max() == 0
+
+
+def test_lent_mouths_say_how_shut_they_seem_when_pressed(film: Path) -> None:
+    """The portrait smiles with her teeth in sight: pressed together her lips seem more shut, and still not wholly."""
+    plan = scan_film(film)
+    track = plan.tracks[0]
+    matrices = canvas_matrices(track.landmarks, 128, [float(moment) for moment in plan.seconds])
+    points = np.stack([transform(p, m) for p, m in zip(track.landmarks, matrices, strict=True)])
+    lent = lend_mouths(probe(film), track, points, (matrices, 128))
+    assert lent.shut is not None and lent.shut.shape == (NUM,)
+    assert (lent.shut > 0).all() and (lent.shut < 0.8 * lent.lips[:, 0]).all()
 
 
 def test_skipped_ranges_are_what_no_chosen_face_covers() -> None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from unisync.face.align import canvas_matrices, crop_frame, enlarged, finer, transform
+from unisync.face.detect import FaceModels, roi_from_landmarks
 from unisync.face.paste import beyond, paste
 from unisync.mask import canvas_mask, lips_mask, mouth_mask
 from unisync.media.encode import container_of
@@ -28,10 +29,23 @@ from unisync.methods.base import Keep, Method, anew
 from unisync.methods.windows import Canvas, stitch, windows
 from unisync.metrics.base import Value
 from unisync.metrics.pixels import OutsideMask
-from unisync.mouth import choose_mouths, choose_reference, lip_parameters
+from unisync.mouth import PRESSED, choose_mouths, choose_reference, lip_parameters, opened
 from unisync.options import DubOptions
 from unisync.production import Production, facts_of, presence, settle, skipped
-from unisync.types import Floats, Frame, Mouths, OnProgress, Patch, Plan, Progress, Reference, Report, Sound, Track
+from unisync.types import (
+    Floats,
+    Frame,
+    Mouths,
+    OnProgress,
+    Patch,
+    Pixels,
+    Plan,
+    Progress,
+    Reference,
+    Report,
+    Sound,
+    Track,
+)
 from unisync.whole import write_whole
 
 PROGRESS_FRAMES = 5
@@ -218,7 +232,16 @@ def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, i
         if i in wanted
     ]
     pixels, fine = (np.stack(canvases) for canvases in zip(*pairs, strict=True))
-    return Mouths(pixels, points[at], lip_parameters(points, size)[at], fine if times > 1 else None)
+    shut = _seen_shut(pixels, points[at])
+    return Mouths(pixels, points[at], lip_parameters(points, size)[at], fine if times > 1 else None, shut)
+
+
+def _seen_shut(pixels: Pixels, points: Floats) -> Floats:
+    """Return how far open the mesh sees mouths (K, S, S, 3) whose lips are pressed together, (K,) in canvas sides."""
+    models, size = FaceModels(), pixels.shape[1]
+    pressed = (opened(Reference(*each), -PRESSED).pixels for each in zip(pixels, points, strict=True))
+    marks = [models.mesh(canvas, roi_from_landmarks(own))[0] for canvas, own in zip(pressed, points, strict=True)]
+    return lip_parameters(np.stack(marks), size)[:, 0]
 
 
 def _told(frames: Iterator[Frame], total: int, on_progress: OnProgress | None) -> Iterator[Frame]:

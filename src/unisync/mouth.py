@@ -29,6 +29,9 @@ TEETH, THROAT = np.array([185.0, 165.0, 150.0], np.float32), np.array([60.0, 22.
 """What is between the lips of a mouth at large, RGB in full light."""
 TEETH_AT, TEETH_WIDTH = 0.12, 0.25
 """Where the teeth are brightest and where they end, as shares of the way from upper to lower lip."""
+PRESSED = 0.016
+"""Openings, in canvas sides, below which lips are brought closer than asked, and pressed by as much where 0 is asked: the
+mesh, by which lips are told, sees half of it in shut lips."""
 CHEEK = 0.03
 """How far within the outline that the mesh sees, in canvas sides, a cheek surely is one."""
 NUM_MOUTHS, MOUTH_FRAMES = 48, 750

@@ -231,12 +231,14 @@ class Mouths:
     pixels: uint8 (K, S, S, 3).  landmarks: float32 (K, 468, 2) canvas px.
     lips: float32 (K, 6), their parameters in canvas sides, against the shot's median.
     fine: uint8 (K, nS, nS, 3), the same canvases n times as large, where the film shows more than they hold.
+    shut: float32 (K,), how far open, in canvas sides, they still seem to whom tells lips when they are pressed together.
     """
 
     pixels: Pixels
     landmarks: Floats
     lips: Floats
     fine: Pixels | None = None
+    shut: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from opening import SIZE, face
-from unisync.methods.lending import PRESSED, Lender, cheapest_path
+from unisync.methods.lending import Lender, cheapest_path
 from unisync.mouth import (
     INNER_LOWER,
     INNER_UPPER,
+    PRESSED,
     STRETCH,
     choose_mouths,
     lip_parameters,
@@ -147,6 +148,16 @@ def test_a_turned_head_has_a_mouth_of_its_own_pose() -> None:
     aside = replace(window(), landmarks=window().landmarks + np.float32(0.1 * SIZE))
     lender = Lender(Mouths(*every), np.full(6, 0.05, np.float32))
     assert min(lender.choose(aside, lips(0.0, 0.05, 0.1, 0.2))) >= 2 * len(OPENINGS)
+
+
+def test_lips_that_stay_apart_when_pressed_are_not_lent_to_shut_ones() -> None:
+    """The first mouths are the more closed ones by their landmarks, but their teeth stay in sight."""
+    gaping, shut = mouths(), mouths()
+    every = [np.concatenate([getattr(m, n) for m in (gaping, shut)]) for n in ("pixels", "landmarks", "lips")]
+    seen = np.repeat(np.array([0.03, 0.005], np.float32), len(OPENINGS))
+    lender = Lender(Mouths(*every, shut=seen), np.full(6, 0.05, np.float32))
+    assert min(lender.choose(window(), lips(0.0, 0.0, 0.0, 0.0))) >= len(OPENINGS)
+    assert lender.choose(window(10), lips(0.05, 0.05, 0.05, 0.05)) == [1] * 4, "it does not matter to parted lips"
 
 
 def test_what_lies_beside_a_face_is_not_lent() -> None:

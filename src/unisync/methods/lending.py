@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unisync.mask import lips_mask
 from unisync.methods.detail import finer
-from unisync.mouth import STILL, STRETCH, laid_on, neutralised, opened, opening_warp
+from unisync.mouth import PRESSED, STILL, STRETCH, laid_on, neutralised, opened, opening_warp
 from unisync.types import Floats, Mouths, Pixels, Window
 
 WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
@@ -26,9 +26,8 @@ CROOKED = (
 )
 JUMP, MOVE = 1.0, 0.3
 """What it costs to change the mouth between frames: once, and per squared distance of the lips."""
-PRESSED = 0.016
-"""Openings, in canvas sides, below which lips are brought closer than asked, and pressed by as much where 0 is asked: the
-mesh, by which lips are told, sees half of it in shut lips."""
+GAPING = 0.01
+"""Canvas sides that a mouth may seem open when its lips are pressed together, for the same cost: teeth stay in sight."""
 FINE = 1.5
 """Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
 ALIKE, ALIKE_SIGMA = 30.0, 2.0
@@ -61,6 +60,7 @@ class Lender:
         self._still = _pose(mouths.landmarks, mouths.pixels.shape[1])
         self._light = _light(mouths.pixels)
         self._crooked = np.square(_crooked(mouths.landmarks, mouths.pixels.shape[1]) / CROOKED)
+        self._gaping = np.zeros(len(mouths)) if mouths.shut is None else np.square(mouths.shut / GAPING)
         self._chosen: dict[int, int] = {}
 
     def reach(self, openings: Floats) -> float:
@@ -105,7 +105,8 @@ class Lender:
             strange = np.square((_light(window.pixels[new])[:, None] - self._light) / FAR_LIGHT).sum(-1)
             before = self._chosen.get(frames[new[0]] - 1)
             turned = np.square(away / FAR_POSE)
-            cost = far + turned + np.square(turned / 2) + strange + self._crooked
+            shut = np.clip(1 - lips[new, :1] / PRESSED, 0, 1) * self._gaping
+            cost = far + turned + np.square(turned / 2) + strange + self._crooked + shut
             path = cheapest_path(cost, self._change, before)
             self._chosen = {frame: self._chosen[frame] for frame in frames if frame in self._chosen}
             self._chosen |= {frames[i]: mouth for i, mouth in zip(new, path, strict=True)}
