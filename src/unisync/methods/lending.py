@@ -17,13 +17,12 @@ from unisync.types import Floats, Mouths, Pixels, Window
 WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
 """How much each lip parameter counts, after division by its spread."""
 FAR_POSE = 0.03
-"""Canvas sides that cost about as much as lips one spread away; twice as far costs eight times that: lips can be warped
-open or shut, but the cheek of a face that is turned otherwise shows what lies behind it."""
+"""Canvas sides that cost about as much as lips one spread away; twice as far costs six times that: lips can be warped
+open or shut, but beside a face that is turned otherwise lies what is behind it."""
 FAR_LIGHT = np.array([25.0, 8.0], np.float32)
 """Levels that the upper face may be lighter and richer in contrast for the same cost: faces fade in from black or white."""
-CROOKED = (
-    0.02  # canvas sides that a mouth's corners may lie off from where they are in poses like its own, for the same cost
-)
+CROOKED = 0.02
+"""Canvas sides that a mouth's corners may lie off from where they are in poses like its own, for the same cost."""
 JUMP, MOVE = 1.0, 0.3
 """What it costs to change the mouth between frames: once, and per squared distance of the lips."""
 GAPING = 0.01
