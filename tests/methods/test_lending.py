@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from opening import SIZE, face
-from unisync.methods.lending import Lender, cheapest_path
+from unisync.methods.lending import BEYOND, SPOKEN, Lender, cheapest_path
 from unisync.mouth import (
     INNER_LOWER,
     INNER_UPPER,
@@ -180,6 +180,15 @@ def test_a_mouth_from_a_faded_frame_is_not_lent() -> None:
     white = Mouths(np.full_like(faded.pixels, 250), faded.landmarks, faded.lips)
     both = Mouths(*(np.concatenate([getattr(m, n) for m in (white, own)]) for n in ("pixels", "landmarks", "lips")))
     assert min(Lender(both, SPREAD).choose(window(), lips(0.0, 0.05, 0.1, 0.2))) >= len(OPENINGS)
+
+
+def test_openings_that_the_mouths_do_not_bear_are_less_wide_and_keep_their_order() -> None:
+    asked = np.array([-0.01, *OPENINGS], np.float32)
+    assert np.array_equal(Lender(mouths(), SPREAD).borne(asked), asked)
+    hardly = Lender(replace(mouths(), lips=lips(0.0, 0.005, 0.01, 0.02)), SPREAD)
+    made = hardly.borne(np.linspace(0, 0.2, 41, dtype=np.float32))
+    assert made[14] == pytest.approx(SPOKEN) and (np.diff(made) > 0).all()  # .07 is borne by any mouth
+    assert SPOKEN + 0.9 * BEYOND < made[-1] < SPOKEN + BEYOND
 
 
 def test_reach_is_what_the_widest_mouth_can_show() -> None:

@@ -169,8 +169,8 @@ class EditPerformer:
         """Return what is to be painted, other lips in place of the window's own."""
         self.method.listen(window.sound)  # here, once: windows are painted side by side
         if self.manner.source_lips == "nearest" and window.mouths is not None:
-            lips = self.lips_at(window.sound, window.seconds)
-            lent = self.lender_of(window, window.mouths).lent(window, lips)
+            lender = self.lender_of(window, window.mouths)
+            lent = lender.lent(window, self.lips_at(window.sound, window.seconds))
             return Scene(window, lent.window, lent)
         if self.manner.source_lips in ("nearest", "neutral") and window.reference is not None:
             pixels = neutralised(window.pixels, window.landmarks, closed(window.reference))
@@ -188,10 +188,11 @@ class EditPerformer:
         if self.lender is None:
             known = self.method.backbone.lips
             assert known is not None
-            self.lender = Lender(mouths, known.spread.cpu().numpy())
+            lender = Lender(mouths, known.spread.cpu().numpy())
             if self.manner.start is None:
                 whole = self.lips_at(window.sound, np.arange(0, window.sound.seconds, 0.04))
-                self.start = OPENED - (OPENED - FITTING) * self.lender.reach(whole[:, 0])
+                self.start = OPENED - (OPENED - FITTING) * lender.reach(whole[:, 0])
+            self.lender = lender
         return self.lender
 
     def lips_at(self, sound: Sound, seconds: NDArray[np.float64]) -> Floats:
@@ -332,7 +333,7 @@ class EditPerformer:
         """Return the lip parameters (F, 6) to paint.
 
         What the encoder regresses is too tame: it is spread about its own mean by the backbone's gain times
-        `strength`; then it is faded to closed lips where nobody speaks.
+        `strength`; then it is faded to closed lips where nobody speaks. Openings are those that the lent mouths bear.
         """
         known = self.method.backbone.lips
         assert known is not None
@@ -342,4 +343,8 @@ class EditPerformer:
         lips = centre + gain * (speech.lips_at(moments) - centre)
         closed = known.closed.to(lips)
         lips[:, :2] = torch.maximum(lips[:, :2], closed[:2])
+        if self.lender is not None:
+            spread, mean = known.spread[:2].to(lips), known.mean[:2].to(lips)
+            borne = self.lender.borne((lips[:, :2] * spread + mean).cpu().numpy())
+            lips[:, :2] = (torch.from_numpy(borne).to(lips) - mean) / spread
         return voiced * lips + (1 - voiced) * closed

@@ -27,6 +27,9 @@ JUMP, MOVE = 1.0, 0.3
 """What it costs to change the mouth between frames: once, and per squared distance of the lips."""
 GAPING = 0.01
 """Canvas sides that a mouth may seem open when its lips are pressed together, for the same cost: teeth stay in sight."""
+SPOKEN, BEYOND = 0.07, 0.03
+"""Lip openings, in canvas sides, that any mouth bears, and how far it opens at most beyond these and the widest lent one:
+who hardly parts the lips does not gape in another language, and the inside of a gaping mouth would have to be made up."""
 FINE = 1.5
 """Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
 ALIKE, ALIKE_SIGMA = 30.0, 2.0
@@ -67,6 +70,12 @@ class Lender:
         widest = STRETCH * float(self.mouths.lips[:, 0].max())
         wanted = np.maximum(openings, 0)
         return float(np.minimum(wanted, widest).sum() / max(float(wanted.sum()), 1e-6))
+
+    def borne(self, openings: Floats) -> Floats:
+        """Return the openings asked for, in canvas sides, those that these mouths do not bear less wide; order is kept."""
+        usual = max(float(self.mouths.lips[:, 0].max()), SPOKEN)
+        wider = np.maximum(openings - usual, 0)
+        return np.asarray(np.minimum(openings, usual) - BEYOND * np.expm1(-wider / BEYOND), np.float32)
 
     def lent(self, window: Window, lips: Floats) -> Lent:
         """Return the window with lent mouths, opened as asked. lips: (T, 6) canvas sides."""
