@@ -34,6 +34,8 @@ PRESSED = 0.016
 mesh, by which lips are told, sees half of it in shut lips."""
 CHEEK = 0.03
 """How far within the outline that the mesh sees, in canvas sides, a cheek surely is one."""
+LIFTED = (10.0, 30.0)
+"""By how many levels the darkest places of a canvas must be lighter for it to count as faded to white, a little and fully."""
 NUM_MOUTHS, MOUTH_FRAMES = 48, 750
 """How many frames of a shot lend their mouths, and how far into it they are looked for (half a minute)."""
 
@@ -120,7 +122,7 @@ def opened(reference: Reference, opening: float) -> Reference:
         face = reference.pixels[round(size * 0.2) : round(size * 0.4)].reshape(-1, 3).astype(np.float32)
         light = np.median(face, axis=0).mean() / 255
         teeth = np.clip(1 - np.abs(warp.depth - TEETH_AT) / TEETH_WIDTH, 0, 1)[..., None]
-        inside = light * (teeth * TEETH + (1 - teeth) * THROAT)
+        inside = np.maximum(light * (teeth * TEETH + (1 - teeth) * THROAT), _darkest(reference.pixels))  # fades from white
         much = cv2.GaussianBlur(warp.invented, (0, 0), size / 160)[..., None]
         pixels = np.clip(np.round(much * inside + (1 - much) * pixels), 0, 255)
     return Reference(np.asarray(pixels, np.uint8), reference.landmarks)
@@ -162,19 +164,36 @@ def neutralised(pixels: Pixels, landmarks: Floats, reference: Reference) -> Pixe
 
     This is what keeps a film's old lips from leaking into the new ones: the method never sees them.
     """
-    size = pixels.shape[1]
-    out = np.empty_like(pixels)
-    for i, (image, points) in enumerate(zip(pixels, landmarks, strict=True)):
-        matrix = laid_on(reference.landmarks, points, size)
-        donor = cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
-        moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
-        face = face_mask(moved, size, CHEEK)  # beside a face that is turned otherwise lies what is behind it
-        mask = (np.maximum(mouth_mask(points, size), mouth_mask(moved, size)) * face)[..., None]
-        rim = ((mask > 0) & (mask < 1))[..., 0] & (face == 1) & (face_mask(points, size) == 1)
-        gain = (image[rim].mean(0) + 1) / (donor[rim].mean(0) + 1) if rim.any() else np.ones(3)
-        blend = mask * donor * gain + (1 - mask) * image  # a gain, since films fade from black
-        out[i] = np.clip(np.round(blend), 0, 255).astype(np.uint8)
-    return out
+    return np.stack([laid(image, points, reference)[0] for image, points in zip(pixels, landmarks, strict=True)])
+
+
+def laid(image: Pixels, points: Floats, reference: Reference) -> tuple[Pixels, Floats]:
+    """Return a canvas (S, S, 3) as `neutralised` does, and the gain (3,) that matched the reference's colours to its own."""
+    size = len(image)
+    matrix = laid_on(reference.landmarks, points, size)
+    donor = cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+    moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
+    face = face_mask(moved, size, CHEEK)  # beside a face that is turned otherwise lies what is behind it
+    mask = (np.maximum(mouth_mask(points, size), mouth_mask(moved, size)) * face)[..., None]
+    rim = ((mask > 0) & (mask < 1))[..., 0] & (face == 1) & (face_mask(points, size) == 1)
+    gain, lift = np.ones(3), np.zeros(3)
+    if rim.any():
+        gain, lift = _matched(image[rim].mean(0), donor[rim].mean(0), _darkest(image), _darkest(reference.pixels))
+    blend = mask * (donor * gain + lift) + (1 - mask) * image
+    return np.clip(np.round(blend), 0, 255).astype(np.uint8), np.asarray(gain, np.float32)
+
+
+def _matched(goal: Floats, own: Floats, dark: Floats, own_dark: Floats) -> tuple[Floats, Floats]:
+    """Return gain and lift (3,) that bring skin `own` to `goal`: a gain where a film fades from black, and where its
+    darkest places have turned light, as in a fade from white, what brings these along too."""
+    gain = (goal + 1) / (own + 1)
+    faded = np.clip(((dark - own_dark).mean() - LIFTED[0]) / (LIFTED[1] - LIFTED[0]), 0, 1)
+    flat = np.clip((goal - dark + 1) / np.maximum(own - own_dark + 1, 1), 0, gain)
+    return gain + faded * (flat - gain), faded * (goal - flat * own)
+
+
+def _darkest(pixels: Pixels) -> Floats:
+    return np.asarray(np.percentile(pixels[::2, ::2], 2, axis=(0, 1)), np.float32)
 
 
 def laid_on(marks: Floats, goal: Floats, size: int) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from unisync.mouth import (
     PRESSED,
     STRETCH,
     choose_mouths,
+    laid,
     lip_parameters,
     neutralised,
     opened,
@@ -24,6 +25,7 @@ from unisync.mouth import (
 )
 from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Window
 
+HAIR = 5
 OPENINGS = (0.0, 0.05, 0.1, 0.2)
 SPREAD = np.full(6, 0.01, np.float32)
 
@@ -43,6 +45,18 @@ def canvas(opening: float, value: int = 200) -> Reference:
     if opening:
         cv2.fillPoly(pixels, [np.round(gap).astype(np.int32)], (0, 0, 0))
     return Reference(pixels, marks)
+
+
+def haired(given: Reference) -> Reference:
+    """Return the reference with black hair on its left."""
+    pixels = given.pixels.copy()
+    pixels[:, :HAIR] = 0
+    return Reference(pixels, given.landmarks)
+
+
+def faded(given: Reference, share: float) -> Reference:
+    pixels = np.round((1 - share) * given.pixels + share * 255).astype(np.uint8)
+    return Reference(pixels, given.landmarks)
 
 
 def mouths(shift: float = 0.0) -> Mouths:
@@ -102,7 +116,7 @@ def test_what_the_mesh_sees_in_shut_lips_is_not_shown(asked: float, shown: float
 @pytest.mark.parametrize("opening", [0.1, 0.2])
 def test_sealed_lips_part_over_the_inside_of_a_mouth(opening: float) -> None:
     """As far as asked, dark, lighter under the upper lip, and not beyond the corners."""
-    sealed = canvas(0.0)
+    sealed = haired(canvas(0.0))
     made = opened(sealed, opening).pixels[..., 0].astype(int)
     middle = made[:, SIZE // 2]
     inside = np.flatnonzero(middle < 190)
@@ -110,7 +124,23 @@ def test_sealed_lips_part_over_the_inside_of_a_mouth(opening: float) -> None:
     assert (
         middle.min() < 80 and middle[inside[: len(inside) // 2]].mean() > middle[inside[len(inside) // 2 : -1]].mean()
     )
-    assert (made[:, : round(0.35 * SIZE)] == 200).all() and (made[:, round(0.65 * SIZE) :] == 200).all()
+    assert (made[:, HAIR : round(0.35 * SIZE)] == 200).all() and (made[:, round(0.65 * SIZE) :] == 200).all()
+
+
+def test_what_is_made_up_between_lips_is_no_darker_than_the_darkest_of_a_faded_face() -> None:
+    assert opened(faded(haired(canvas(0.0)), 0.8), 0.1).pixels.min() >= round(0.8 * 255)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_lent_mouths_fade_to_white_as_the_film_does(share: float) -> None:
+    """The frame's own shut lips are faded; the mouth laid on them, open over black, comes out as if both had been."""
+    wide, own = haired(canvas(0.1)), haired(canvas(0.0))
+    frame = faded(own, share)
+    made, gain = laid(frame.pixels, frame.landmarks, wide)
+    plain, even = laid(own.pixels, own.landmarks, wide)
+    wanted = faded(Reference(plain, own.landmarks), share).pixels
+    assert plain.min() == 0 and np.abs(made.astype(int) - wanted).max() <= 3
+    assert gain == pytest.approx(1 - share, abs=0.02) and even == pytest.approx(1, abs=0.02)
 
 
 def test_mouths_come_from_frames_where_the_face_is_seen() -> None:

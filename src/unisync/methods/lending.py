@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unisync.mask import lips_mask
 from unisync.methods.detail import finer
-from unisync.mouth import PRESSED, STILL, STRETCH, laid_on, neutralised, opened, opening_warp
+from unisync.mouth import PRESSED, STILL, STRETCH, laid, laid_on, opened, opening_warp
 from unisync.types import Floats, Mouths, Pixels, Window
 
 WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
@@ -40,12 +40,13 @@ ALIKE, ALIKE_SIGMA = 30.0, 2.0
 class Lent:
     """window: with lent mouths.  mouths: whose, by frame.  openings: (T,) that they are shown with, in canvas sides.
 
-    Below 0 the lips are pressed together.
+    Below 0 the lips are pressed together.  gains: (T, 3), what matched their colours to the frame's.
     """
 
     window: Window
     mouths: Sequence[int]
     openings: Floats
+    gains: Floats
 
 
 class Lender:
@@ -82,10 +83,11 @@ class Lender:
         pixels, mouths = np.empty_like(window.pixels), self.choose(window, lips)
         asked = np.maximum(lips[:, 0], 0)
         openings = np.where(asked < PRESSED, 2 * asked - PRESSED, asked).astype(np.float32)
+        gains = np.empty((len(mouths), 3), np.float32)
         for i, mouth in enumerate(mouths):
             reference = opened(self.mouths[mouth], float(openings[i]))
-            pixels[i] = neutralised(window.pixels[i : i + 1], window.landmarks[i : i + 1], reference)[0]
-        return Lent(replace(window, pixels=pixels), mouths, openings)
+            pixels[i], gains[i] = laid(window.pixels[i], window.landmarks[i], reference)
+        return Lent(replace(window, pixels=pixels), mouths, openings, gains)
 
     def textured(self, painted: Pixels, lent: Lent, amount: float = 1.0) -> Pixels:
         """Return painted canvases whose lips have the lent ones' texture where they are like them.
@@ -94,12 +96,14 @@ class Lender:
         amount: of the texture, in [0, 1].
         """
         fine, size = self.mouths.pixels if self.mouths.fine is None else self.mouths.fine, painted.shape[1]
-        frames = zip(lent.mouths, lent.window.landmarks, lent.openings, painted, lent.window.pixels, strict=True)
+        at = lent.window.landmarks, lent.window.pixels
         made = []
-        for mouth, points, opening, own, given in frames:
+        for mouth, opening, gain, points, given, own in zip(
+            lent.mouths, lent.openings, lent.gains, *at, painted, strict=True
+        ):
             places, shown = _places(self.mouths.landmarks[mouth], points, size, float(opening))
             weight = amount * lips_mask(points, size) * shown * _alike(own, given)
-            made.append(_textured(own, weight, fine[mouth], places))
+            made.append(_textured(own, weight, fine[mouth], places, gain))
         return np.stack(made)
 
     def choose(self, window: Window, lips: Floats) -> list[int]:
@@ -160,10 +164,10 @@ def _alike(painted: Pixels, lent: Pixels) -> Floats:
     return np.exp(-np.square(cv2.GaussianBlur(apart, (0, 0), ALIKE_SIGMA) / ALIKE), dtype=np.float32)
 
 
-def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats) -> Pixels:
+def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats, gain: Floats) -> Pixels:
     """Return the canvas (S, S, 3) as large as `fine` (nS, nS, 3), with that one's texture.
 
-    weight: (S, S), how much of it is the other's.  places: (S, S, 2), where it is taken from.
+    weight: (S, S), how much of it is the other's.  places: (S, S, 2), where it is taken from.  gain: (3,), of its colours.
     """
     times = len(fine) // len(pixels)
     made = np.asarray(cv2.resize(pixels, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -177,7 +181,7 @@ def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats) -> P
     inside = tuple(slice(times * axis.start, times * axis.stop) for axis in part)
     own = made[inside].astype(np.float32)
     much = cv2.resize(weight[part], goal, interpolation=cv2.INTER_LINEAR)[..., None]
-    made[inside] = np.clip(np.round(own + much * finer(lent - own, FINE * times)), 0, 255)
+    made[inside] = np.clip(np.round(own + much * finer(gain * lent - own, FINE * times)), 0, 255)
     return np.asarray(made, np.uint8)
 
 
