@@ -122,7 +122,8 @@ def opened(reference: Reference, opening: float) -> Reference:
         face = reference.pixels[round(size * 0.2) : round(size * 0.4)].reshape(-1, 3).astype(np.float32)
         light = np.median(face, axis=0).mean() / 255
         teeth = np.clip(1 - np.abs(warp.depth - TEETH_AT) / TEETH_WIDTH, 0, 1)[..., None]
-        inside = np.maximum(light * (teeth * TEETH + (1 - teeth) * THROAT), _darkest(reference.pixels))  # fades from white
+        dark = _darkest(reference.pixels, face_mask(reference.landmarks, size), reference.landmarks).min(0)
+        inside = np.maximum(light * (teeth * TEETH + (1 - teeth) * THROAT), dark)  # films fade from white
         much = cv2.GaussianBlur(warp.invented, (0, 0), size / 160)[..., None]
         pixels = np.clip(np.round(much * inside + (1 - much) * pixels), 0, 255)
     return Reference(np.asarray(pixels, np.uint8), reference.landmarks)
@@ -171,29 +172,38 @@ def laid(image: Pixels, points: Floats, reference: Reference) -> tuple[Pixels, F
     """Return a canvas (S, S, 3) as `neutralised` does, and the gain (3,) that matched the reference's colours to its own."""
     size = len(image)
     matrix = laid_on(reference.landmarks, points, size)
-    donor = cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+    donor = np.asarray(
+        cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101), np.uint8
+    )
     moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
     face = face_mask(moved, size, CHEEK)  # beside a face that is turned otherwise lies what is behind it
     mask = (np.maximum(mouth_mask(points, size), mouth_mask(moved, size)) * face)[..., None]
-    rim = ((mask > 0) & (mask < 1))[..., 0] & (face == 1) & (face_mask(points, size) == 1)
-    gain, lift = np.ones(3), np.zeros(3)
+    own_face = face_mask(points, size)
+    rim = ((mask > 0) & (mask < 1))[..., 0] & (face == 1) & (own_face == 1)
+    gain, lift = np.ones(3, np.float32), np.zeros(3, np.float32)
     if rim.any():
-        gain, lift = _matched(image[rim].mean(0), donor[rim].mean(0), _darkest(image), _darkest(reference.pixels))
+        dark = _darkest(image, own_face, points), _darkest(donor, own_face, points)
+        gain, lift = _matched(image[rim].mean(0), donor[rim].mean(0), *dark)
     blend = mask * (donor * gain + lift) + (1 - mask) * image
-    return np.clip(np.round(blend), 0, 255).astype(np.uint8), np.asarray(gain, np.float32)
+    return np.clip(np.round(blend), 0, 255).astype(np.uint8), gain
 
 
 def _matched(goal: Floats, own: Floats, dark: Floats, own_dark: Floats) -> tuple[Floats, Floats]:
     """Return gain and lift (3,) that bring skin `own` to `goal`: a gain where a film fades from black, and where its
-    darkest places have turned light, as in a fade from white, what brings these along too."""
+    darkest places (2, 3) have turned light, as in a fade from white, what brings these along too."""
+    lifted = (dark - own_dark).mean(-1)
+    at = int(lifted.argmin())  # who blinks hides dark pupils, and a bright wall may take a dark one's place
+    faded = np.clip((lifted[at] - LIFTED[0]) / (LIFTED[1] - LIFTED[0]), 0, 1)
     gain = (goal + 1) / (own + 1)
-    faded = np.clip(((dark - own_dark).mean() - LIFTED[0]) / (LIFTED[1] - LIFTED[0]), 0, 1)
-    flat = np.clip((goal - dark + 1) / np.maximum(own - own_dark + 1, 1), 0, gain)
-    return gain + faded * (flat - gain), faded * (goal - flat * own)
+    flat = np.clip((goal - dark[at] + 1) / np.maximum(own - own_dark[at] + 1, 1), 0, gain)
+    return np.asarray(gain + faded * (flat - gain), np.float32), np.asarray(faded * (goal - flat * own), np.float32)
 
 
-def _darkest(pixels: Pixels) -> Floats:
-    return np.asarray(np.percentile(pixels[::2, ::2], 2, axis=(0, 1)), np.float32)
+def _darkest(pixels: Pixels, face: Floats, points: Floats) -> Floats:
+    """Return float32 (2, 3): the darkest colours of a canvas and, within it, of the face (its mask) above the mouth."""
+    whole, upper = pixels[::2, ::2], slice(0, max(0, round(float(points[2, 1]))), 2)
+    regions = whole.reshape(-1, 3), pixels[upper, ::2][face[upper, ::2] > 0]
+    return np.stack([np.percentile(r if len(r) else regions[0], 2, axis=0) for r in regions]).astype(np.float32)
 
 
 def laid_on(marks: Floats, goal: Floats, size: int) -> NDArray[np.float64]:

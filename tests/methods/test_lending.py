@@ -25,7 +25,7 @@ from unisync.mouth import (
 )
 from unisync.types import Floats, Mouths, Pixels, Reference, Sound, Window
 
-HAIR = 5
+HAIR, BROW = 5, (slice(round(0.28 * SIZE), round(0.36 * SIZE)), slice(round(0.35 * SIZE), round(0.45 * SIZE)))
 OPENINGS = (0.0, 0.05, 0.1, 0.2)
 SPREAD = np.full(6, 0.01, np.float32)
 
@@ -48,9 +48,10 @@ def canvas(opening: float, value: int = 200) -> Reference:
 
 
 def haired(given: Reference) -> Reference:
-    """Return the reference with black hair on its left."""
+    """Return the reference with black hair on its left and a black brow."""
     pixels = given.pixels.copy()
     pixels[:, :HAIR] = 0
+    pixels[*BROW] = 0
     return Reference(pixels, given.landmarks)
 
 
@@ -141,6 +142,15 @@ def test_lent_mouths_fade_to_white_as_the_film_does(share: float) -> None:
     wanted = faded(Reference(plain, own.landmarks), share).pixels
     assert plain.min() == 0 and np.abs(made.astype(int) - wanted).max() <= 3
     assert gain == pytest.approx(1 - share, abs=0.02) and even == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("hidden", [np.s_[:, :HAIR], BROW], ids=["hair", "brow"])
+def test_one_dark_place_out_of_sight_is_no_fade(hidden: tuple[slice, slice]) -> None:
+    """Pupils behind lids, or a dark wall that a moving camera leaves."""
+    own = haired(canvas(0.0))
+    own.pixels[hidden] = 200
+    made, _ = laid(own.pixels, own.landmarks, haired(canvas(0.1)))
+    assert made[SIZE // 2 :, SIZE // 2].min() == 0
 
 
 def test_mouths_come_from_frames_where_the_face_is_seen() -> None:
