@@ -15,7 +15,7 @@ from tiny import tiny_weights
 from unisync.backbones.base import Part
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
-from unisync.methods.editing import CLOSED, FITTING, OPENED, SHARED_NOISE, EditPerformer
+from unisync.methods.editing import CLOSED, LENT, SHARED_NOISE, EditPerformer
 from unisync.methods.pose import draw_pose
 from unisync.methods.unisync import Unisync
 from unisync.mouth import choose_reference, closed, lip_parameters, neutralised
@@ -89,11 +89,16 @@ def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "options", "start"),
-    [(0.01, {}, FITTING), (0.16, {}, (OPENED + FITTING) / 2), (50.0, {}, OPENED), (0.01, {"start": 0.7}, 0.7)],
+    ("asked", "options", "start", "steps"),
+    [(0.01, {}, LENT, 1), (0.16, {}, LENT, 3), (50.0, {}, LENT, 6), (0.01, {"start": 0.7}, 0.7, 6)],
 )
-def test_painting_starts_as_far_off_as_mouths_fall_short(
-    backbone: Mini, monkeypatch: pytest.MonkeyPatch, asked: float, options: dict[str, float], start: float
+def test_painting_takes_as_many_steps_as_mouths_fall_short(
+    backbone: Mini,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: float,
+    options: dict[str, float],
+    start: float,
+    steps: int,
 ) -> None:
     """The shot's widest mouth opens by .05 and can be stretched to .08 of the canvas."""
     given = window()
@@ -101,10 +106,11 @@ def test_painting_starts_as_far_off_as_mouths_fall_short(
     audio = backbone.audio
     lips = (torch.full((1, 6), asked) - audio.lip_mean) / audio.lip_std
     monkeypatch.setattr(EditPerformer, "lips", lambda self, speech, moments: lips.repeat(len(moments), 1))
+    monkeypatch.setattr(backbone, "habits", replace(backbone.habits, steps=8))
     performer = Unisync(DubOptions.from_dict(options), backbone).begin(track())
     assert performer.start == options.get("start", CLOSED)
     list(performer.render([replace(given, mouths=lent)]))
-    assert performer.start == pytest.approx(start, abs=0.01)
+    assert (performer.start, performer.steps) == (start, steps)
 
 
 def test_steps_are_as_said_or_as_the_weights_are_meant_for(backbone: Mini, monkeypatch: pytest.MonkeyPatch) -> None:

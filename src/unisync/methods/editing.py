@@ -29,9 +29,8 @@ from unisync.mouth import closed, neutralised
 from unisync.options import Composite, DubOptions, Guidance, SourceLips
 from unisync.types import Floats, Mouths, Pixels, Sound, Track, Window
 
-CLOSED, OPENED, FITTING = 0.9, 0.65, 0.5
-"""Where painting starts by itself: from closed lips everything has to be painted, from lips that were opened by a warp
-what lies between them, from fitting mouths hardly anything."""
+CLOSED, LENT = 0.9, 0.65
+"""Where painting starts by itself: from closed lips everything has to be painted, from lent ones what does not fit."""
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 FACE_SIDES = (234, 454)
@@ -144,6 +143,7 @@ class EditPerformer:
         self.lender: Lender | None = None
         alone = 1.0 if self.manner.source_lips == "masked" else method.backbone.habits.start or CLOSED
         self.start = alone if self.manner.start is None else self.manner.start
+        self.missing = 1.0
         self._last: tuple[int, Pixels] | None = None
 
     def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
@@ -180,18 +180,18 @@ class EditPerformer:
     @property
     def steps(self) -> int:
         """How many steps painting takes: the less there is to paint, the fewer, unless it was said how many."""
-        whole = self.method.steps
-        return whole if self.method.options.steps is not None else max(1, round(whole * min(1.0, self.start / CLOSED)))
+        whole, way = self.method.steps, min(1.0, self.start / CLOSED)
+        return whole if self.method.options.steps is not None else max(1, round(whole * way * self.missing))
 
     def lender_of(self, window: Window, mouths: Mouths) -> Lender:
-        """Return who lends this track its mouths; the first time, find where painting starts."""
+        """Return who lends this track its mouths; the first time, find how much of what is asked for they cannot show."""
         if self.lender is None:
             known = self.method.backbone.lips
             assert known is not None
             lender = Lender(mouths, known.spread.cpu().numpy())
             if self.manner.start is None:
                 whole = self.lips_at(window.sound, np.arange(0, window.sound.seconds, 0.04))
-                self.start = OPENED - (OPENED - FITTING) * lender.reach(whole[:, 0])
+                self.start, self.missing = LENT, 1 - lender.reach(whole[:, 0])
             self.lender = lender
         return self.lender
 
