@@ -67,10 +67,10 @@ class Lender:
         self._chosen: dict[int, int] = {}
 
     def reach(self, openings: Floats) -> float:
-        """Return which share of the lip openings (N,) asked for these mouths can show, in [0, 1]."""
+        """Return which share of the lip openings (N,) asked for these mouths can show, in [0, 1]; 1 where none is."""
         widest = STRETCH * float(self.mouths.lips[:, 0].max())
         wanted = np.maximum(openings, 0)
-        return float(np.minimum(wanted, widest).sum() / max(float(wanted.sum()), 1e-6))
+        return float(np.minimum(wanted, widest).sum() / wanted.sum()) if wanted.any() else 1.0
 
     def borne(self, openings: Floats) -> Floats:
         """Return the openings asked for, in canvas sides, those that these mouths do not bear less wide; order is kept."""
