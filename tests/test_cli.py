@@ -171,6 +171,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from unisync.cli import films, main
 number = getattr(signal, sys.argv.pop(1))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands are born ignoring it
 @contextmanager
 def bars():
     yield lambda progress: os.kill(os.getpid(), number) if progress.stage == "dub" else None
