@@ -12,10 +12,12 @@ own film (sync); work per second of film (s/s).
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from functools import cache
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -62,17 +64,28 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="no second dub: neither outside mask nor silence nor blur")
     parser.add_argument("--exact-frames", default="60", help="frames compared outside the mask, a number or all")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of dub")
+    parser.add_argument("--jobs", type=int, default=1, help="films side by side, each in a process of its own")
     given = parser.parse_args()
     exact = None if given.exact_frames == "all" else int(given.exact_frames)
-    options, speakers, rows = dub_options(given.set), speakers_of(given.folder), []
+    measured = partial(
+        row_of, speakers=speakers_of(given.folder), options=dub_options(given.set), fast=given.fast, exact=exact
+    )
+    rows = []
     print(header(COLUMNS), flush=True)
-    for path in films(given.folder, given.only):
-        speech = next_speaker(path, speakers)
-        rows.append({"film": path.name, "speech of": speech.name, **measure(path, speech, options)})
-        if not given.fast and rows[-1]["finished"] == "yes":
-            rows[-1] |= measure_more(path, speech, options, exact)
-        print(row_line(rows[-1]), flush=True)
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        for row in pool.map(measured, films(given.folder, given.only)):
+            rows.append(row)
+            print(row_line(row), flush=True)
     print(row_line(medians(rows)), flush=True)
+
+
+def row_of(path: Path, speakers: list[Path], options: DubOptions, fast: bool, exact: int | None) -> dict[str, Value]:
+    """Return a film's figures by column."""
+    speech = next_speaker(path, speakers)
+    row = {"film": path.name, "speech of": speech.name, **measure(path, speech, options)}
+    if not fast and row["finished"] == "yes":
+        row |= measure_more(path, speech, options, exact)
+    return row
 
 
 def measure(path: Path, speech: Path, options: DubOptions) -> dict[str, Value]:

@@ -12,10 +12,12 @@ import torch
 
 from opening import SIZE, face
 from tiny import tiny_weights
+from unisync.audio.encoder import SpeechFeatures
 from unisync.backbones.base import Part
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
 from unisync.methods.editing import CLOSED, LENT, SHARED_NOISE, EditPerformer
+from unisync.methods.lending import BEYOND, SPOKEN
 from unisync.methods.pose import draw_pose
 from unisync.methods.unisync import Unisync
 from unisync.mouth import choose_reference, closed, lip_parameters, neutralised
@@ -111,6 +113,19 @@ def test_painting_takes_as_many_steps_as_mouths_fall_short(
     assert performer.start == options.get("start", CLOSED)
     list(performer.render([replace(given, mouths=lent)]))
     assert (performer.start, performer.steps) == (start, steps)
+
+
+def test_no_mouth_gapes_from_the_first_window_on(backbone: Mini, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far wider openings are asked for than the shot's mouths show; no window, nor the network, is given them."""
+    monkeypatch.setattr(SpeechFeatures, "lips_at", lambda self, seconds: torch.full((len(seconds), 6), 100.0))
+    monkeypatch.setattr(SpeechFeatures, "voice_at", lambda self, seconds: torch.ones(len(seconds)))
+    given = window()
+    lent = Mouths(given.pixels, given.landmarks, lip_parameters(given.landmarks, SIZE))
+    performer = EditPerformer(Unisync(DubOptions(strength=10), backbone), "face1")
+    scene = performer.scene(replace(given, mouths=lent))
+    limit = max(SPOKEN, float(lent.lips[:, 0].max())) + BEYOND
+    assert scene.lent is not None and scene.lent.openings == pytest.approx(limit, rel=1e-3)
+    assert performer.lips_at(given.sound, given.seconds)[:, :2] == pytest.approx(limit, rel=1e-3)
 
 
 def test_steps_are_as_said_or_as_the_weights_are_meant_for(backbone: Mini, monkeypatch: pytest.MonkeyPatch) -> None:

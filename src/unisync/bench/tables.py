@@ -28,11 +28,15 @@ SAME_PERSON, SAME_SHAPE = 0.6, 3.0
 
 @dataclass(frozen=True)
 class Column:
-    """title: with an arrow which way is good.  figure: its name in results; papers: whether papers print it."""
+    """title: with an arrow which way is good.  figure: its name in results; papers: whether papers print it.
+
+    digits: after the point.
+    """
 
     title: str
     figure: str
     papers: bool = False
+    digits: int = 2
 
 
 COLUMNS = (
@@ -50,7 +54,7 @@ COLUMNS = (
     Column("GSR ↑ (ours)", "gsr_ours"),
     Column("follows ↑", "follows"),
     Column("leak → 0", "leak"),
-    Column("expert ↑ (ours)", "expert_confidence"),
+    Column("expert ↑ (ours)", "expert_confidence", digits=3),
     Column("silence share ↓", "silence_share"),
     Column("lip leak ↓", "lip_leak"),
     Column("LMD mesh ↓", "lmd_mesh"),
@@ -200,7 +204,7 @@ def _sheet(suite: Suite, protocol: str, rows: Sequence[Result]) -> Sheet:
             row for row in rows if row["method"] == method.name and row.get("status") in ("finished", "failed")
         ]
         finished = sum(row["status"] == "finished" for row in attempted)
-        cells = [_words(attempted if c.figure in OF_ALL else single, own, c.figure, suite.seed) for c in there]
+        cells = [_words(attempted if c.figure in OF_ALL else single, own, c, suite.seed) for c in there]
         made.append((method.name, f"{finished}/{len(attempted)}", *cells))
     note = NOTE + (" Quality only of clips that every method finished." if suite.only_where_all_finished else "")
     if protocol == "self":
@@ -217,26 +221,26 @@ def _where_all_finished(rows: Sequence[Result]) -> list[Result]:
     return [row for row in rows if row["clip"] not in failed]
 
 
-def _words(single: Iterable[Result], own: Iterable[Result], figure: str, seed: int) -> str:
+def _words(single: Iterable[Result], own: Iterable[Result], column: Column, seed: int) -> str:
     """Return a cell: the figure of all clips together if there is one, else the mean of the clips'."""
-    single = list(single)
+    single, figure = list(single), column.figure
     for row in own:
         if row["clip"] == ALL_CLIPS and figure in row["figures"]:
             value = row["figures"][figure]
-            return f"– ({value})" if isinstance(value, str) else f"{value:.2f}"
+            return f"– ({value})" if isinstance(value, str) else f"{value:.{column.digits}f}"
     values = [row["figures"][figure] for row in single if figure in row["figures"]]
     numbers = [float(value) for value in values if not isinstance(value, str)]
     if numbers:
         could = single if figure in OF_ALL else [row for row in single if row["status"] == "finished"]
-        return written(mean(numbers, seed), len(could))
+        return written(mean(numbers, seed), len(could), column.digits)
     return f"– ({values[0]})" if values else "–"
 
 
-def written(value: Mean, of: int) -> str:
-    """Return a mean in words. of: how many clips could have had it."""
-    text = f"{value.value:.2f}"
+def written(value: Mean, of: int, digits: int = 2) -> str:
+    """Return a mean in words. of: how many clips could have had it.  digits: after the point."""
+    text = f"{value.value:.{digits}f}"
     if value.low is not None and value.high is not None:
-        text += f" [{value.low:.2f}, {value.high:.2f}]"
+        text += f" [{value.low:.{digits}f}, {value.high:.{digits}f}]"
     return text if value.num == of else f"{text} n={value.num}"
 
 

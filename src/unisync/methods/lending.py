@@ -96,11 +96,10 @@ class Lender:
         amount: of the texture, in [0, 1].
         """
         fine, size = self.mouths.pixels if self.mouths.fine is None else self.mouths.fine, painted.shape[1]
-        at = lent.window.landmarks, lent.window.pixels
+        chosen = zip(lent.mouths, lent.openings, lent.gains, strict=True)
+        frames = zip(lent.window.landmarks, lent.window.pixels, painted, strict=True)
         made = []
-        for mouth, opening, gain, points, given, own in zip(
-            lent.mouths, lent.openings, lent.gains, *at, painted, strict=True
-        ):
+        for (mouth, opening, gain), (points, given, own) in zip(chosen, frames, strict=True):
             places, shown = _places(self.mouths.landmarks[mouth], points, size, float(opening))
             weight = amount * lips_mask(points, size) * shown * _alike(own, given)
             made.append(_textured(own, weight, fine[mouth], places, gain))
