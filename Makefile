@@ -45,6 +45,7 @@ docs: .venv/ready-dev
 
 weights: .venv/ready-train
 	.venv/bin/unisync train recipes/embedded.toml --dataset "$(DATASET)"
+	.venv/bin/unisync train recipes/sharp.toml --dataset "$(DATASET)" --out src/unisync/weights/mini.safetensors
 	.venv/bin/unisync train recipes/omnisync-small.toml --dataset "$(DATASET)" --out src/unisync/weights/omnisync.safetensors
 	cd src/unisync/weights && sha256sum *.safetensors > SHA256SUMS
 

@@ -191,7 +191,7 @@ class DubOptions(_Options):
     )
     start: float | None = _option(
         None,
-        "Noise level at which painting starts, up to 1 (pure noise); by itself .65 on lent mouths, .9 on closed lips "
+        "Noise level at which painting starts, up to 1 (pure noise); by itself .72 on lent mouths, .9 on closed lips "
         "(unisync), or .92 (omnisync).",
     )
     shift: float | None = _option(

@@ -19,7 +19,7 @@ from unisync.face.detect import FaceModels
 from unisync.media import drawn, write_film
 from unisync.mouth import STILL, lip_parameters
 from unisync.nets.audio import AudioConfig, AudioEncoder
-from unisync.nets.expert import Expert, ExpertConfig
+from unisync.nets.expert import Expert, ExpertConfig, sync_loss
 from unisync.nets.transformer import Transformer
 from unisync.nets.vae import FaceVae
 from unisync.training.audio import AudioRecipe, audio_loss, augmented, load_utterances
@@ -339,6 +339,22 @@ def test_extra_terms_vanish_for_the_truth_and_reach_the_network(latents: Path) -
         assert network.head.head.weight.grad is not None and network.head.head.weight.grad.any(), name
     with pytest.raises(OptionError, match="expert"):
         ExtraLosses(ExtraTerms(sync=1.0), FaceVae(VAE), None)
+
+
+def test_the_sync_term_decodes_all_that_the_expert_sees(latents: Path) -> None:
+    class Enlarged(FaceVae):
+        def decode(self, z: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.interpolate(z[:, :3].tanh(), scale_factor=8.0)
+
+    torch.manual_seed(0)
+    vae, expert = Enlarged(VAE), Expert(ExpertConfig())
+    extra = ExtraLosses(ExtraTerms(sync=1.0, sync_clips=1), vae, expert)
+    draws, _ = sampler(latents, hear=True, silent=0.0)
+    batch = next(b for b in draws if b["has_mel"].all() and (b["seconds"].diff() < 0.05).all())
+    data = batch["target"].repeat(1, 1, 1, 2, 2)
+    whole = (vae.decode(data[0].transpose(0, 1))[None] + 1) / 2
+    expected = sync_loss(expert, whole, batch["mel"][:1])
+    assert torch.allclose(extra(data, batch)["sync"], expected, atol=1e-6)
 
 
 def test_the_critic_and_the_network_do_not_push_each_other() -> None:

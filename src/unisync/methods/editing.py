@@ -29,7 +29,7 @@ from unisync.mouth import closed, neutralised
 from unisync.options import Composite, DubOptions, Guidance, SourceLips
 from unisync.types import Floats, Mouths, Pixels, Sound, Track, Window
 
-CLOSED, LENT = 0.9, 0.65
+CLOSED, LENT = 0.9, 0.72
 """Where painting starts by itself: from closed lips everything has to be painted, from lent ones what does not fit."""
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""

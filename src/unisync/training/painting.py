@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unisync import flow
-from unisync.methods.editing import SHARED_NOISE
+from unisync.methods.editing import CLOSED, SHARED_NOISE
 from unisync.nets.precision import autocast
 from unisync.nets.transformer import Condition, Transformer
 from unisync.nets.vae import FaceVae
@@ -16,8 +16,8 @@ from unisync.training.clips import Clip, Sampler, SamplingRecipe
 from unisync.training.loop import Batch, Look
 from unisync.training.transformer import TransformerRecipe, condition_of, loss_of
 
-STEPS, START, INJECTION = 4, 0.9, 0.8
-"""Steps, first level and share of steps with injection, as `dub` has them by default."""
+STEPS, START, INJECTION = 4, CLOSED, 0.8
+"""Steps, first level and share of steps with injection, as `dub` has them where lips are closed first."""
 LOOKS = 8
 """Held-out samples that are looked at; half of them are drawn."""
 

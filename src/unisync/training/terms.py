@@ -12,6 +12,10 @@ from unisync.errors import OptionError
 from unisync.nets.expert import RATE, Expert, sync_loss
 from unisync.nets.vae import FaceVae
 
+LOWER_FACE = (0.375, 1.0, 0.125, 0.875)
+"""Top, bottom, left, right of what is decoded, in canvas sides. It holds all that the expert sees; the rest of the canvas
+is copied from the source, costs as much as lips to decode, and tells a critic nothing of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraTerms:
@@ -107,11 +111,23 @@ class ExtraLosses:
         if not len(at):
             return data.sum() * 0
         frames = data[at].transpose(1, 2)
-        pictures = self._decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return sync_loss(self.expert, (pictures.clamp(-1, 1) + 1) / 2, batch["mel"][at])
+        part = self._decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        stride = self.vae.config.stride
+        height, width = (stride * size for size in frames.shape[-2:])
+        top, bottom, left, right = lower_face(*frames.shape[-2:])
+        around = (left * stride, width - right * stride, top * stride, height - bottom * stride)
+        return sync_loss(self.expert, F.pad((part.clamp(-1, 1) + 1) / 2, around), batch["mel"][at])
 
     def _decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents).float()
+        """Return the lower face (N, 3, H', W') of latents (N, C, h, w)."""
+        top, bottom, left, right = lower_face(*latents.shape[-2:])
+        return self.vae.decode(latents[..., top:bottom, left:right]).float()
+
+
+def lower_face(rows: int, columns: int) -> tuple[int, int, int, int]:
+    """Return top, bottom, left, right of `LOWER_FACE` in latents of so many rows and columns."""
+    top, bottom, left, right = LOWER_FACE
+    return round(top * rows), round(bottom * rows), round(left * columns), round(right * columns)
 
 
 def hinge(critic: nn.Module, made: Tensor, real: Tensor, weight: float) -> dict[str, Tensor]:
