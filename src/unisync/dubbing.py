@@ -227,7 +227,10 @@ def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, i
     wanted, times = frozenset(at.tolist()), finer(matrices)
     frames = enumerate(read_frames(film, track.start, track.start + max(wanted) + 1))
     pairs = [
-        [crop_frame(frame, enlarged(matrices[i], n), n * size) for n in (1, times)]
+        [
+            crop_frame(frame, enlarged(matrices[i], n), n * size, how)
+            for n, how in ((1, cv2.INTER_LINEAR), (times, cv2.INTER_CUBIC))
+        ]
         for i, frame in frames
         if i in wanted
     ]

@@ -191,8 +191,8 @@ class DubOptions(_Options):
     )
     start: float | None = _option(
         None,
-        "Noise level at which painting starts, up to 1 (pure noise); by itself .72 on lent mouths, .9 on closed lips "
-        "(unisync), or .92 (omnisync).",
+        "Noise level at which painting starts, up to 1 (pure noise); by itself .72 on lent mouths, .65 where a third of "
+        "what these show is made up, .9 on closed lips (unisync), or .92 (omnisync).",
     )
     shift: float | None = _option(
         None, "Shift of the noise levels: above 1, more steps at high noise; else as the weights need, the embedded 1."

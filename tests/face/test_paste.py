@@ -140,7 +140,7 @@ def test_an_enlarged_canvas_shows_what_the_canvas_cannot_hold() -> None:
 def test_a_canvas_keeps_fine_texture_wherever_its_pixels_lie(shift: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 200)).astype(np.uint8)
     picture = cv2.GaussianBlur(np.dstack([noise] * 3), (0, 0), 0.8)
-    made = crop(picture, look(100 + shift, 100, SIZE), SIZE)
+    made = crop(picture, look(100 + shift, 100, SIZE), SIZE, cv2.INTER_CUBIC)
     fine = [float(np.var(cv2.Laplacian(p.astype(np.float32), cv2.CV_32F))) for p in (made, picture)]
     assert 0.7 < fine[0] / fine[1] < 1.3  # a linear warp keeps .37 at half a pixel
 

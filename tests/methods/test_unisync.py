@@ -16,7 +16,7 @@ from unisync.audio.encoder import SpeechFeatures
 from unisync.backbones.base import Part
 from unisync.backbones.mini import Mini
 from unisync.errors import OptionError, WeightsError
-from unisync.methods.editing import CLOSED, LENT, SHARED_NOISE, EditPerformer
+from unisync.methods.editing import CLOSED, LENT, MADE_UP, SHARED_NOISE, EditPerformer
 from unisync.methods.lending import BEYOND, SPOKEN
 from unisync.methods.pose import draw_pose
 from unisync.methods.unisync import Unisync
@@ -92,7 +92,13 @@ def test_old_lips_cannot_be_seen_when_neutralised(backbone: Mini) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "options", "start", "steps"),
-    [(0.01, {}, LENT, 1), (0.16, {}, LENT, 3), (50.0, {}, LENT, 6), (0.01, {"start": 0.7}, 0.7, 6)],
+    [
+        (0.01, {}, LENT, 1),
+        (0.11, {}, LENT, 2),
+        (0.16, {}, MADE_UP, 3),
+        (50.0, {}, MADE_UP, 6),
+        (0.01, {"start": 0.7}, 0.7, 6),
+    ],
 )
 def test_painting_takes_as_many_steps_as_mouths_fall_short(
     backbone: Mini,

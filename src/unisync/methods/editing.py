@@ -29,8 +29,9 @@ from unisync.mouth import closed, neutralised
 from unisync.options import Composite, DubOptions, Guidance, SourceLips
 from unisync.types import Floats, Mouths, Pixels, Sound, Track, Window
 
-CLOSED, LENT = 0.9, 0.72
-"""Where painting starts by itself: from closed lips everything has to be painted, from lent ones what does not fit."""
+CLOSED, LENT, MADE_UP = 0.9, 0.72, 0.65
+"""Where painting starts by itself: from closed lips everything has to be painted, from lent ones what does not fit; where
+a third of what they show had to be made up, as in a still, it would turn to blotches from higher."""
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 FACE_SIDES = (234, 454)
@@ -191,7 +192,8 @@ class EditPerformer:
             lender = Lender(mouths, known.spread.cpu().numpy())
             if self.manner.start is None:
                 whole = self.lips_at(window.sound, np.arange(0, window.sound.seconds, 0.04))
-                self.start, self.missing = LENT, 1 - lender.reach(whole[:, 0])
+                self.missing = 1 - lender.reach(whole[:, 0])
+                self.start = LENT if self.missing < 1 / 3 else MADE_UP
             self.lender = lender
         return self.lender
 
