@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -24,7 +25,7 @@ from unisync.metrics.pixels import OutsideMask
 from unisync.options import DubOptions
 from unisync.production import fit, presence, skipped
 from unisync.scanning import save_plan, scan_film
-from unisync.types import Frame, Plan, Progress, Shot, Sound, Track
+from unisync.types import Frame, Mouths, Plan, Progress, Shot, Sound, Track
 
 NUM = 14
 
@@ -214,13 +215,28 @@ def test_hidden_faces_are_left_alone_and_come_back_softly() -> None:
     assert presence(np.zeros(5, np.float32)).max() == 0
 
 
-def test_lent_mouths_say_how_shut_they_seem_when_pressed(film: Path) -> None:
-    """The portrait smiles with her teeth in sight: pressed together her lips seem more shut, and still not wholly."""
+def lent_of(film: Path) -> Mouths:
     plan = scan_film(film)
     track = plan.tracks[0]
     matrices = canvas_matrices(track.landmarks, 128, [float(moment) for moment in plan.seconds])
     points = np.stack([transform(p, m) for p, m in zip(track.landmarks, matrices, strict=True)])
-    lent = lend_mouths(probe(film), track, points, (matrices, 128))
+    return lend_mouths(probe(film), track, points, (matrices, 128))
+
+
+def test_what_lends_texture_is_cut_sharper_than_what_is_painted_over(film: Path) -> None:
+    lent = lent_of(film)
+    assert lent.fine is not None and lent.fine.shape == lent.pixels.shape, "a face no larger than the canvas"
+    lips = np.s_[64:112, 32:96]
+    sharp, soft = (
+        np.mean([cv2.Laplacian(c[lips].astype(np.float32), cv2.CV_32F).var() for c in canvases])
+        for canvases in (lent.fine, lent.pixels)
+    )
+    assert sharp > 1.2 * soft
+
+
+def test_lent_mouths_say_how_shut_they_seem_when_pressed(film: Path) -> None:
+    """The portrait smiles with her teeth in sight: pressed together her lips seem more shut, and still not wholly."""
+    lent = lent_of(film)
     assert lent.shut is not None and lent.shut.shape == (NUM,)
     assert (lent.shut > 0).all() and (lent.shut < 0.8 * lent.lips[:, 0]).all()
 

@@ -227,16 +227,16 @@ def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, i
     wanted, times = frozenset(at.tolist()), finer(matrices)
     frames = enumerate(read_frames(film, track.start, track.start + max(wanted) + 1))
     pairs = [
-        [
-            crop_frame(frame, enlarged(matrices[i], n), n * size, how)
-            for n, how in ((1, cv2.INTER_LINEAR), (times, cv2.INTER_CUBIC))
-        ]
+        (
+            crop_frame(frame, matrices[i], size),
+            crop_frame(frame, enlarged(matrices[i], times), times * size, cv2.INTER_CUBIC),
+        )
         for i, frame in frames
         if i in wanted
     ]
     pixels, fine = (np.stack(canvases) for canvases in zip(*pairs, strict=True))
     shut = _seen_shut(pixels, points[at])
-    return Mouths(pixels, points[at], lip_parameters(points, size)[at], fine if times > 1 else None, shut)
+    return Mouths(pixels, points[at], lip_parameters(points, size)[at], fine, shut)
 
 
 def _seen_shut(pixels: Pixels, points: Floats) -> Floats:

@@ -230,7 +230,7 @@ class Mouths:
 
     pixels: uint8 (K, S, S, 3).  landmarks: float32 (K, 468, 2) canvas px.
     lips: float32 (K, 6), their parameters in canvas sides, against the shot's median.
-    fine: uint8 (K, nS, nS, 3), the same canvases n times as large, where the film shows more than they hold.
+    fine: uint8 (K, nS, nS, 3), the same canvases n times as large, as the film shows what is fine; None: as in pixels.
     shut: float32 (K,), how far open, in canvas sides, they still seem to whom tells lips when they are pressed together.
     """
 

@@ -275,7 +275,7 @@ def test_painted_lips_take_on_the_texture_of_lent_ones_they_are_like(times: int)
     assert np.ptp(made[0, lip, middle]) >= 10
     assert (made[:, : times * SIZE // 3] == 150).all()
     assert np.ptp(lender.textured(smooth, lent, amount=0.0)) == 0
-    far = lender.textured(np.full_like(smooth, 20), lent)
+    far = lender.textured(np.full_like(smooth, 60), lent)
     assert np.ptp(far[0, lip, middle]) <= 1
 
 

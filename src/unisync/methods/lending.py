@@ -32,7 +32,7 @@ SPOKEN, BEYOND = 0.07, 0.03
 who hardly parts the lips does not gape in another language, and the inside of a gaping mouth would have to be made up."""
 FINE = 3.0
 """Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
-ALIKE, ALIKE_SIGMA = 60.0, 2.0
+ALIKE, ALIKE_SIGMA = 50.0, 2.0
 """How far painted lips may be from the lent ones, in levels over so many canvas px, and still take on their texture."""
 
 
