@@ -36,6 +36,8 @@ CHEEK = 0.03
 """How far within the outline that the mesh sees, in canvas sides, a cheek surely is one."""
 LIFTED = (10.0, 30.0)
 """By how many levels the darkest places of a canvas must be lighter for it to count as faded to white, a little and fully."""
+DARKEST = 0.02
+"""How much of a region is darker than what is called its darkest."""
 NUM_MOUTHS, MOUTH_FRAMES = 48, 750
 """How many frames of a shot lend their mouths, and how far into it they are looked for (half a minute)."""
 
@@ -201,9 +203,14 @@ def _matched(goal: Floats, own: Floats, dark: Floats, own_dark: Floats) -> tuple
 
 def _darkest(pixels: Pixels, face: Floats, points: Floats) -> Floats:
     """Return float32 (2, 3): the darkest colours of a canvas and, within it, of the face (its mask) above the mouth."""
-    whole, upper = pixels[::2, ::2], slice(0, max(0, round(float(points[2, 1]))), 2)
-    regions = whole.reshape(-1, 3), pixels[upper, ::2][face[upper, ::2] > 0]
-    return np.stack([np.percentile(r if len(r) else regions[0], 2, axis=0) for r in regions]).astype(np.float32)
+    whole, upper = pixels[::2, ::2].reshape(-1, 3), slice(0, max(0, round(float(points[2, 1]))), 2)
+    above = pixels[upper, ::2][face[upper, ::2] > 0]
+
+    def darkest(colours: Pixels) -> Pixels:
+        at = round(DARKEST * (len(colours) - 1))
+        return np.asarray(np.partition(colours, at, axis=0)[at], np.uint8)
+
+    return np.stack([darkest(whole), darkest(above if len(above) else whole)]).astype(np.float32)
 
 
 def laid_on(marks: Floats, goal: Floats, size: int) -> NDArray[np.float64]:

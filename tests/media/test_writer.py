@@ -194,6 +194,9 @@ def test_a_part_of_a_frame_is_read_as_the_whole_is(
         rim = np.s_[:] if exact else np.s_[4:-4, 4:-4]
         assert part.shape == same.shape
         assert np.array_equal(part[rim], same[rim])
+    glance = picture.glance().astype(int)
+    assert glance.shape == whole.shape
+    assert np.abs(glance - whole).mean() < 2.5
 
 
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (6, 6, 6, 1), (9, 16, 9, 1), (1, 1, 1, 2), (2, 2, 2, 0)])

@@ -191,6 +191,23 @@ def test_windows_share_their_noise_where_they_overlap(backbone: Mini) -> None:
     assert abs(float(alike) - SHARED_NOISE) < 0.08
 
 
+def test_of_the_pose_every_other_frame_is_encoded_and_between_two_lies_what_is_halfway(backbone: Mini) -> None:
+    moved = replace(window(), landmarks=np.stack([face(shift=0.02 * i) for i in range(6)]))
+    performer = Unisync(DubOptions(), backbone).begin(track())
+    assert isinstance(performer, EditPerformer)
+    pose = performer.pose(moved, Part(0, SIZE, 0, SIZE))[0].transpose(0, 1)
+    each = backbone.encode(draw_pose(moved.landmarks, SIZE))[0].transpose(0, 1)
+    assert (each[1:] - each[:-1]).abs().amax(dim=(1, 2, 3)).min() > 0.1, "the head moves"
+    assert len(pose) == 6 and torch.allclose(pose[::2], each[::2], atol=1e-5)
+    assert torch.allclose(pose[1:4:2], (each[:4:2] + each[2:6:2]) / 2, atol=1e-5)
+    assert torch.equal(pose[5], pose[4])
+
+
+def test_windows_on_lent_mouths_share_one_frame_unless_they_carry_over_what_was_painted(backbone: Mini) -> None:
+    options = (DubOptions(), DubOptions(carry=True), DubOptions(source_lips="neutral"))
+    assert [Unisync(given, backbone).spec.overlap for given in options] == [1, 2, 2]
+
+
 def test_silence_asks_for_closed_lips(backbone: Mini) -> None:
     method = Unisync(DubOptions(strength=5.0), backbone)
     performer = method.begin(track())

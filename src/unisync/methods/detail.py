@@ -39,14 +39,9 @@ class LipsDetail:
         return np.clip(np.round(np.stack(sharp)), 0, 255).astype(np.uint8)
 
 
-def finer(picture: Floats, sigma: float, reach: int = 0) -> Floats:
-    """Return what of a picture float32 (H, W, 3) is finer than sigma.  reach: px beyond which nothing counts for a pixel."""
-    side = 2 * reach + 1 if reach else 0
-    return np.asarray(picture - cv2.GaussianBlur(picture, (side, side), sigma), np.float32)
-
-
 def _fine(picture: Pixels) -> Floats:
-    return finer(picture.astype(np.float32), SIGMA, REACH)
+    side, whole = 2 * REACH + 1, picture.astype(np.float32)
+    return np.asarray(whole - cv2.GaussianBlur(whole, (side, side), SIGMA), np.float32)
 
 
 def _energy(texture: Floats, mask: Floats) -> float:

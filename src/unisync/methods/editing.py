@@ -35,6 +35,10 @@ a third of what they show had to be made up, as in a still, it would turn to blo
 SHARED_NOISE = 0.3
 """Share of the noise's variance that is the same in all frames: what the model invents then stays put between frames."""
 FACE_SIDES = (234, 454)
+JOINED = 1
+"""Frames that neighbouring windows share where mouths are lent: what they paint over is the same for both."""
+POSE_EVERY = 2
+"""Every how manieth frame's pose is encoded, where an autoencoder takes single frames; between two it lies halfway."""
 AROUND = 1 / 32
 """How far beyond the mask is looked at, in canvas sides."""
 Weight = Callable[[float], Tensor | float]
@@ -83,12 +87,13 @@ class Editor:
         self.shift = habits.shift if options.shift is None else options.shift
         self.solver = options.solver or habits.solver
         self.pose = bool(habits.pose if options.pose is None else options.pose)
+        lends = self.manner.source_lips == "nearest"
         self.spec = Spec(
             geometry.canvas,
             geometry.length,
-            geometry.overlap,
+            JOINED if lends and not self.manner.carry else geometry.overlap,
             grid=0 if geometry.temporal_stride == 1 else geometry.temporal_stride,
-            lends=self.manner.source_lips == "nearest",
+            lends=lends,
             composite=self.manner.composite,
             facts={"steps": self.steps, **self.backbone.facts},
         )
@@ -219,7 +224,7 @@ class EditPerformer:
             source = source * (1 - mask)
         noise = self.noise(window.start, source, part)
         generator = torch.Generator().manual_seed(self.seed + window.start)
-        pose = backbone.encode(part.pixels(draw_pose(window.landmarks, size))) if self.method.pose else None
+        pose = self.pose(window, part) if self.method.pose else None
         levels = flow.schedule(self.steps, self.method.shift, self.start, options.steps_counted)
         start = flow.progressive_start(source, noise, self.start)
         injections = [flow.Injection(source, mask, self.manner.tau_inj, options.tali_mode)]
@@ -230,6 +235,17 @@ class EditPerformer:
         velocity = self.velocity(window, source, pose, part)
         painted = backbone.decode(flow.sample(velocity, start, levels, injections, generator, self.method.solver))
         return part.laid(painted, window.pixels)
+
+    def pose(self, window: Window, part: Part) -> Tensor:
+        """Return the pose's latents (1, C, F, h, w)."""
+        backbone = self.method.backbone
+        every = POSE_EVERY if backbone.geometry.temporal_stride == 1 else 1
+        drawn = backbone.encode(part.pixels(draw_pose(window.landmarks[::every], self.method.spec.canvas)))
+        if every == 1:
+            return drawn
+        at = torch.arange(len(window), device=drawn.device) / every
+        below, above = at.long(), at.ceil().long().clamp_max(drawn.shape[2] - 1)
+        return torch.lerp(drawn[:, :, below], drawn[:, :, above], (at % 1).view(-1, 1, 1))
 
     def part(self, masks: Floats) -> Part:
         """Return which part of the canvases is painted, by their masks (T, S, S): what no mask reaches is not looked at.
