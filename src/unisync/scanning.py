@@ -24,7 +24,7 @@ from unisync.media.film import Film
 from unisync.media.prefetch import prefetch
 from unisync.media.probe import probe
 from unisync.media.reader import read_frames
-from unisync.types import ArrayPicture, Floats, Frame, OnProgress, Pixels, Plan, Progress, Shot, Track
+from unisync.types import Floats, Frame, OnProgress, Pixels, Plan, Progress, Shot, Track
 from unisync.whole import whole
 
 VERSION = 1
@@ -53,7 +53,7 @@ def scan_film(
     region = None if box is None else _parse_box(box, film)
     models = models or FaceModels()
     tracker, shots, seconds, start = Tracker(models, min_face), list[Shot](), list[Fraction](), 0
-    for frame, cut in mark_cuts(prefetch(_glanced(read_frames(film)))):
+    for frame, cut in mark_cuts(prefetch(_shown(read_frames(film)))):
         if cut:
             shots.append(Shot(start, frame.index, tuple(tracker.finish())))
             start = frame.index
@@ -157,10 +157,11 @@ def contact_sheet(plan: Plan, path: str | Path, film: Film | None = None) -> Non
         part.write_bytes(data.tobytes())
 
 
-def _glanced(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Turn frames into RGB in the thread that reads them, as exactly as finding faces needs."""
+def _shown(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Turn frames into RGB in the thread that reads them."""
     for frame in frames:
-        yield replace(frame, picture=ArrayPicture(frame.picture.glance()))
+        _ = frame.pixels
+        yield frame
 
 
 def _named(shots: list[Shot]) -> Iterator[Shot]:

@@ -37,9 +37,6 @@ class Picture(Protocol):
     def rgb(self, area: Area | None = None) -> Pixels:
         """Return a fresh uint8 (h, w, 3) RGB array, upright, of an area of the picture or the whole of it."""
 
-    def glance(self) -> Pixels:
-        """Return what `rgb` does for the whole, in a third of the time and up to some levels off: for finding faces."""
-
 
 @dataclass(frozen=True, eq=False)
 class ArrayPicture:
@@ -58,9 +55,6 @@ class ArrayPicture:
     def rgb(self, area: Area | None = None) -> Pixels:
         left, top, right, bottom = area or (0, 0, *self.size)
         return self.pixels[top:bottom, left:right].copy()
-
-    def glance(self) -> Pixels:
-        return self.pixels
 
 
 @dataclass(frozen=True, eq=False)

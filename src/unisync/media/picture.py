@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from unisync.media.colour import ROUGH, Colour, Tags, convert, from_rgb
+from unisync.media.colour import Colour, Tags, convert, from_rgb
 from unisync.media.layout import Layout, Turn, copy_frame, layout_of, plane
 from unisync.types import Area, Edit, Pixels
 
@@ -35,12 +35,9 @@ class AvPicture:
         height, width = shape[::-1] if self.turn.swaps else shape
         even, x, y = _even(self.frame, (x, y, x + width, y + height))
         flat = convert(even, "rgb24", self.colour, Colour(self.colour.matrix, True))
-        return np.array(self.turn.upright(_pixels(flat)[y : y + height, x : x + width]), order="C")
-
-    def glance(self) -> Pixels:
-        """Return the whole picture's RGB, up to some levels off; fresh memory, as of `rgb`."""
-        flat = convert(self.frame, "rgb24", self.colour, Colour(self.colour.matrix, True), ROUGH)
-        return np.array(self.turn.upright(_pixels(flat)), order="C")
+        pixels = np.frombuffer(memoryview(flat.planes[0]), np.uint8).reshape(flat.height, -1)[:, : flat.width * 3]
+        pixels = pixels.reshape(flat.height, flat.width, 3)[y : y + height, x : x + width]
+        return np.array(self.turn.upright(pixels), order="C")
 
     def copy(self) -> AvPicture:
         """Return the same picture with memory of its own."""
@@ -77,12 +74,6 @@ def from_pixels(pixels: Pixels, pix_fmt: str, tags: Tags, colour: Colour, turn: 
     _write(frame, layout, colour, (0, 0), stored, np.ones((height, width), bool))
     tags.stamp(frame)
     return frame
-
-
-def _pixels(flat: av.VideoFrame) -> Pixels:
-    """Return the pixels (H, W, 3) of a frame in rgb24, a view."""
-    rows = np.frombuffer(memoryview(flat.planes[0]), np.uint8).reshape(flat.height, -1)[:, : flat.width * 3]
-    return rows.reshape(flat.height, flat.width, 3)
 
 
 def _even(frame: av.VideoFrame, area: Area) -> tuple[av.VideoFrame, int, int]:
