@@ -38,7 +38,7 @@ FACE_SIDES = (234, 454)
 JOINED = 1
 """Frames that neighbouring windows share where mouths are lent: what they paint over is the same for both."""
 POSE_EVERY = 2
-"""Every how manieth frame's pose is encoded, where an autoencoder takes single frames; between two it lies halfway."""
+"""One frame's pose in so many is encoded, where an autoencoder takes single frames; those between lie halfway."""
 AROUND = 1 / 32
 """How far beyond the mask is looked at, in canvas sides."""
 Weight = Callable[[float], Tensor | float]
