@@ -21,23 +21,27 @@ from unisync.media.mix import write_mix
 from unisync.methods.base import Keep, Performer, Spec, anew
 from unisync.options import DubOptions
 from unisync.scanning import save_plan, scan_film
-from unisync.types import Pixels, Track, Window
+from unisync.types import Pixels, Sound, Track, Window
 
 NUM = 10
 
 
 class Loud:
-    """A method that paints a canvas as bright as its speech is loud."""
+    """A method that paints a canvas as bright as its speech was loud when it listened to it."""
 
     def __init__(self, options: DubOptions) -> None:
         self.spec = Spec(canvas=64, length=6, overlap=2, composite="none")
+        self.heard: dict[int, float] = {}
 
     def begin(self, track: Track, keep: Keep = anew) -> Performer:
         return self
 
+    def listen(self, sound: Sound) -> None:
+        self.heard[id(sound)] = float(np.abs(sound.samples).max())
+
     def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
         for window in windows:
-            yield window.start, np.full_like(window.pixels, round(250 * float(np.abs(window.sound.samples).max())))
+            yield window.start, np.full_like(window.pixels, round(250 * self.heard[id(window.sound)]))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -204,7 +205,10 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method, 
             yield Canvas(track.start + i, crop_frame(frame, matrices[i], size), seconds[i], points[i])
 
     performer = method.begin(track, keep)
-    mouths = lend_mouths(film, track, points, (matrices, size)) if method.spec.lends else None
+    with ThreadPoolExecutor(1, "listen") as aside:  # the speech is heard while mouths are looked for
+        heard = aside.submit(method.listen, sound)
+        mouths = lend_mouths(film, track, points, (matrices, size)) if method.spec.lends else None
+        heard.result()
     cuts = windows(prefetch(canvases(), method.spec.length), method.spec, sound, reference, mouths)
     for index, pixels in stitch(performer.render(cuts), method.spec.overlap, track.stop):
         i = index - track.start
@@ -225,7 +229,7 @@ def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, i
     matrices, size = place
     at = choose_mouths(points, size, track.score)
     wanted, times = frozenset(at.tolist()), finer(matrices)
-    frames = enumerate(read_frames(film, track.start, track.start + max(wanted) + 1))
+    frames = enumerate(prefetch(read_frames(film, track.start, track.start + max(wanted) + 1)))
     pairs = [
         (
             crop_frame(frame, matrices[i], size),

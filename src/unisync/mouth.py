@@ -116,8 +116,12 @@ def opened(reference: Reference, opening: float) -> Reference:
     with the inside of a mouth at large: dark, with a hint of teeth, for a network to go on from. Skin towards nose and chin
     follows.
     """
+    return warped(reference, opening_warp(reference.landmarks, reference.pixels.shape[0], opening))
+
+
+def warped(reference: Reference, warp: Opening) -> Reference:
+    """Return what `opened` does, by the warp of the reference's landmarks that is known already."""
     size = reference.pixels.shape[0]
-    warp = opening_warp(reference.landmarks, size, opening)
     across = np.broadcast_to(np.arange(size, dtype=np.float32), (size, size)).astype(np.float32)
     pixels = cv2.remap(reference.pixels, across, warp.rows, cv2.INTER_LINEAR)
     if warp.invented.any():

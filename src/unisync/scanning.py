@@ -53,7 +53,7 @@ def scan_film(
     region = None if box is None else _parse_box(box, film)
     models = models or FaceModels()
     tracker, shots, seconds, start = Tracker(models, min_face), list[Shot](), list[Fraction](), 0
-    for frame, cut in mark_cuts(prefetch(_shown(read_frames(film)))):
+    for frame, cut in prefetch(mark_cuts(_shown(read_frames(film)))):
         if cut:
             shots.append(Shot(start, frame.index, tuple(tracker.finish())))
             start = frame.index
@@ -158,7 +158,7 @@ def contact_sheet(plan: Plan, path: str | Path, film: Film | None = None) -> Non
 
 
 def _shown(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Turn frames into RGB in the thread that reads them."""
+    """Turn frames into RGB where they are read."""
     for frame in frames:
         _ = frame.pixels
         yield frame

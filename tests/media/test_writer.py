@@ -308,7 +308,7 @@ def test_a_preset_takes_the_place_of_all_that_is_usual(tmp_path: Path) -> None:
     def told(codec: str | None = None, preset: str | None = None) -> dict[str, str]:
         return target_of(film, tmp_path / "out.mkv", EncodeOptions(codec, preset=preset)).options
 
-    assert told() == {"preset": "veryfast", "subq": "1", "crf": "14"}
+    assert told() == {"preset": "veryfast", "subq": "1", "partitions": "i8x8,i4x4", "crf": "14"}
     assert told(preset="slow") == {"preset": "slow", "crf": "14"}
     assert told(codec="hevc", preset="slow") == told(codec="hevc") | {"preset": "slow"}
     assert told(codec="vp9")["cpu-used"] == "4" and told(codec="vp9", preset="slow")["cpu-used"] == "2"

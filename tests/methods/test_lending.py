@@ -279,6 +279,25 @@ def test_painted_lips_take_on_the_texture_of_lent_ones_they_are_like(times: int)
     assert np.ptp(far[0, lip, middle]) <= 1
 
 
+def test_lips_pressed_together_take_on_what_is_finest_alone() -> None:
+    """Of stripes of one and of four pixels; their seam is the warp's, and as coarse as these."""
+    at = replace(window(), landmarks=np.stack([canvas(0.0).landmarks] * 4))
+    lip, middle = slice(round(0.53 * SIZE), round(0.58 * SIZE)), slice(round(0.45 * SIZE), round(0.55 * SIZE))
+    taken = {}
+    for wide in (1, 4):
+        fine = mouths().pixels.astype(np.int16)
+        fine[:, :, np.arange(SIZE) // wide % 2 == 0] += 20
+        fine = np.clip(fine, 0, 255).astype(np.uint8)
+        lender = Lender(Mouths(fine, mouths().landmarks, mouths().lips, fine), SPREAD)
+        pressed = lender.lent(at, lips(0.0, 0.0, 0.0, 0.0))
+        assert pressed.openings == pytest.approx(-PRESSED)
+        for lent in (pressed, replace(pressed, openings=np.zeros(4, np.float32))):
+            made = lender.textured(np.full_like(at.pixels, 150), lent)[0, lip, middle].astype(int)
+            taken[wide, float(lent.openings[0]) < 0] = np.ptp(made, axis=1).mean()
+    assert taken[1, True] > 0.7 * taken[1, False] > 5
+    assert taken[4, True] < 0.6 * taken[4, False]
+
+
 def test_a_mouth_pulled_aside_is_not_lent() -> None:
     """One mouth of four is as asked but lies a tenth of the canvas to the left, as in a grimace."""
     given = mouths()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from opening import SIZE, face
 from tiny import tiny_weights
@@ -191,16 +192,24 @@ def test_windows_share_their_noise_where_they_overlap(backbone: Mini) -> None:
     assert abs(float(alike) - SHARED_NOISE) < 0.08
 
 
-def test_of_the_pose_every_other_frame_is_encoded_and_between_two_lies_what_is_halfway(backbone: Mini) -> None:
-    moved = replace(window(), landmarks=np.stack([face(shift=0.02 * i) for i in range(6)]))
+def test_of_the_pose_ten_frames_a_second_are_encoded_and_the_rest_lies_between(backbone: Mini) -> None:
+    given = window()
+    assert given.seconds == pytest.approx(np.arange(6) / 25)
+    moved = replace(given, landmarks=np.stack([face(shift=0.02 * i) for i in range(6)]))
     performer = Unisync(DubOptions(), backbone).begin(track())
     assert isinstance(performer, EditPerformer)
-    pose = performer.pose(moved, Part(0, SIZE, 0, SIZE))[0].transpose(0, 1)
     each = backbone.encode(draw_pose(moved.landmarks, SIZE))[0].transpose(0, 1)
     assert (each[1:] - each[:-1]).abs().amax(dim=(1, 2, 3)).min() > 0.1, "the head moves"
-    assert len(pose) == 6 and torch.allclose(pose[::2], each[::2], atol=1e-5)
-    assert torch.allclose(pose[1:4:2], (each[:4:2] + each[2:6:2]) / 2, atol=1e-5)
-    assert torch.equal(pose[5], pose[4])
+
+    def pose(moments: NDArray[np.float64]) -> torch.Tensor:
+        part = Part(0, SIZE, 0, SIZE)
+        return performer.pose(replace(moved, seconds=moments), part)[0].transpose(0, 1)
+
+    between = torch.stack(
+        [each[0], (each[0] + each[2]) / 2, each[2], *(torch.lerp(each[2], each[5], i / 3) for i in (1, 2, 3))]
+    )
+    assert torch.allclose(pose(given.seconds), between, atol=1e-5)
+    assert torch.allclose(pose(np.arange(6) / 8), each, atol=1e-5), "a film of few frames has every one's"
 
 
 def test_windows_on_lent_mouths_share_one_frame_unless_they_carry_over_what_was_painted(backbone: Mini) -> None:

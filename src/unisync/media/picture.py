@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,10 +35,10 @@ class AvPicture:
         x, y = self.turn.corner(left, top, shape, self.size)
         height, width = shape[::-1] if self.turn.swaps else shape
         even, x, y = _even(self.frame, (x, y, x + width, y + height))
-        flat = convert(even, "rgb24", self.colour, Colour(self.colour.matrix, True))
-        pixels = np.frombuffer(memoryview(flat.planes[0]), np.uint8).reshape(flat.height, -1)[:, : flat.width * 3]
-        pixels = pixels.reshape(flat.height, flat.width, 3)[y : y + height, x : x + width]
-        return np.array(self.turn.upright(pixels), order="C")
+        # planes: the same values as rgb24's in half the time, as swscale has no vector code for it when told to be exact
+        planar = convert(even, "gbrp", self.colour, Colour(self.colour.matrix, True))
+        planes = [plane(planar, index)[y : y + height, x : x + width] for index in layout_of("gbrp").planes]
+        return np.ascontiguousarray(self.turn.upright(np.asarray(cv2.merge(planes), np.uint8)))
 
     def copy(self) -> AvPicture:
         """Return the same picture with memory of its own."""

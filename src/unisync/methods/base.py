@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from unisync.options import Composite
-from unisync.types import Pixels, Track, Window
+from unisync.types import Pixels, Sound, Track, Window
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,6 @@ class Method(Protocol):
 
     def begin(self, track: Track, keep: Keep = anew) -> Performer:
         """Return the performer of one track; all of its long work goes through `keep`, the same work for the same window."""
+
+    def listen(self, sound: Sound) -> object:
+        """Take in a speech that a track is going to say, where it will be remembered; called from any thread."""

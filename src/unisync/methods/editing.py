@@ -5,6 +5,7 @@ UniSync and OmniSync are this with other defaults (`Manner`), so that each may u
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -37,8 +38,8 @@ SHARED_NOISE = 0.3
 FACE_SIDES = (234, 454)
 JOINED = 1
 """Frames that neighbouring windows share where mouths are lent: what they paint over is the same for both."""
-POSE_EVERY = 2
-"""One frame's pose in so many is encoded, where an autoencoder takes single frames; those between lie halfway."""
+POSE_SECONDS = 0.1
+"""About how far apart the frames lie whose pose is encoded, where an autoencoder takes single frames; others lie between."""
 AROUND = 1 / 32
 """How far beyond the mask is looked at, in canvas sides."""
 Weight = Callable[[float], Tensor | float]
@@ -238,14 +239,16 @@ class EditPerformer:
 
     def pose(self, window: Window, part: Part) -> Tensor:
         """Return the pose's latents (1, C, F, h, w)."""
-        backbone = self.method.backbone
-        every = POSE_EVERY if backbone.geometry.temporal_stride == 1 else 1
-        drawn = backbone.encode(part.pixels(draw_pose(window.landmarks[::every], self.method.spec.canvas)))
-        if every == 1:
+        backbone, num = self.method.backbone, len(window)
+        if backbone.geometry.temporal_stride == 1:
+            span = float(window.seconds[-1] - window.seconds[0])
+            num = min(num, 1 + math.ceil(span / POSE_SECONDS - 1e-6))
+        shown = np.linspace(0, len(window) - 1, num).round().astype(np.intp)
+        drawn = backbone.encode(part.pixels(draw_pose(window.landmarks[shown], self.method.spec.canvas)))
+        if num == len(window):
             return drawn
-        at = torch.arange(len(window), device=drawn.device) / every
-        below, above = at.long(), at.ceil().long().clamp_max(drawn.shape[2] - 1)
-        return torch.lerp(drawn[:, :, below], drawn[:, :, above], (at % 1).view(-1, 1, 1))
+        at = torch.from_numpy(np.interp(np.arange(len(window)), shown, np.arange(num))).to(drawn)
+        return torch.lerp(drawn[:, :, at.floor().long()], drawn[:, :, at.ceil().long()], (at % 1).view(-1, 1, 1))
 
     def part(self, masks: Floats) -> Part:
         """Return which part of the canvases is painted, by their masks (T, S, S): what no mask reaches is not looked at.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisync.mask import lips_mask
-from unisync.mouth import PRESSED, STILL, STRETCH, laid, laid_on, opened, opening_warp
+from unisync.mouth import PRESSED, STILL, STRETCH, Opening, laid, laid_on, opening_warp, warped
 from unisync.types import Floats, Mouths, Pixels, Window
 
 WEIGHTS = np.array([1.0, 1.0, 0.5, 0.5, 0.3, 0.2], np.float32)
@@ -31,6 +31,8 @@ SPOKEN, BEYOND = 0.07, 0.03
 who hardly parts the lips does not gape in another language, and the inside of a gaping mouth would have to be made up."""
 FINE = 3.0
 """Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
+PRESSED_FINE = 0.7
+"""The same for lips pressed together, whose seam is cut by a warp: harder than a seam is, and it looks like an opening."""
 ALIKE, ALIKE_SIGMA = 50.0, 2.0
 """How far painted lips may be from the lent ones, in levels over so many canvas px, and still take on their texture."""
 
@@ -39,12 +41,14 @@ ALIKE, ALIKE_SIGMA = 50.0, 2.0
 class Lent:
     """window: with lent mouths.  mouths: whose, by frame.  openings: (T,) that they are shown with, in canvas sides.
 
-    Below 0 the lips are pressed together.  gains: (T, 3), what matched their colours to the frame's.
+    Below 0 the lips are pressed together.  warps: how each mouth's canvas was warped for it.  gains: (T, 3), what matched
+    their colours to the frame's.
     """
 
     window: Window
     mouths: Sequence[int]
     openings: Floats
+    warps: Sequence[Opening]
     gains: Floats
 
 
@@ -82,11 +86,15 @@ class Lender:
         pixels, mouths = np.empty_like(window.pixels), self.choose(window, lips)
         asked = np.maximum(lips[:, 0], 0)
         openings = np.where(asked < PRESSED, 2 * asked - PRESSED, asked).astype(np.float32)
-        gains = np.empty((len(mouths), 3), np.float32)
+        gains, size = np.empty((len(mouths), 3), np.float32), window.pixels.shape[1]
+        warps = [
+            opening_warp(self.mouths.landmarks[mouth], size, float(opening))
+            for mouth, opening in zip(mouths, openings, strict=True)
+        ]
         for i, mouth in enumerate(mouths):
-            reference = opened(self.mouths[mouth], float(openings[i]))
+            reference = warped(self.mouths[mouth], warps[i])
             pixels[i], gains[i] = laid(window.pixels[i], window.landmarks[i], reference)
-        return Lent(replace(window, pixels=pixels), mouths, openings, gains)
+        return Lent(replace(window, pixels=pixels), mouths, openings, warps, gains)
 
     def textured(self, painted: Pixels, lent: Lent, amount: float = 1.0) -> Pixels:
         """Return painted canvases whose lips have the lent ones' texture where they are like them.
@@ -95,13 +103,14 @@ class Lender:
         amount: of the texture, in [0, 1].
         """
         fine, size = self.mouths.pixels if self.mouths.fine is None else self.mouths.fine, painted.shape[1]
-        chosen = zip(lent.mouths, lent.openings, lent.gains, strict=True)
+        sigmas = np.interp(lent.openings, (-PRESSED, 0), (PRESSED_FINE, FINE))
+        chosen = zip(lent.mouths, lent.warps, lent.gains, sigmas, strict=True)
         frames = zip(lent.window.landmarks, lent.window.pixels, painted, strict=True)
         made = []
-        for (mouth, opening, gain), (points, given, own) in zip(chosen, frames, strict=True):
-            places, shown = _places(self.mouths.landmarks[mouth], points, size, float(opening))
+        for (mouth, warp, gain, sigma), (points, given, own) in zip(chosen, frames, strict=True):
+            places, shown = _places(self.mouths.landmarks[mouth], points, warp)
             weight = amount * lips_mask(points, size) * shown * _alike(own, given)
-            made.append(_textured(own, weight, fine[mouth], places, gain))
+            made.append(_textured(own, weight, fine[mouth], places, gain, float(sigma)))
         return np.stack(made)
 
     def choose(self, window: Window, lips: Floats) -> list[int]:
@@ -140,15 +149,14 @@ def cheapest_path(cost: NDArray[np.floating], change: NDArray[np.floating], befo
     return path[::-1]
 
 
-def _places(marks: Floats, points: Floats, size: int, opening: float) -> tuple[Floats, Floats]:
+def _places(marks: Floats, points: Floats, warp: Opening) -> tuple[Floats, Floats]:
     """Return where on a mouth's own canvas lies what is lent to each pixel, and how much of that it really shows.
 
     Float32 (S, S, 2), x and y in canvas px, and (S, S) in [0, 1].
     """
-    back = cv2.invertAffineTransform(laid_on(marks, points, size))
-    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1)
-    x, y = np.moveaxis(np.asarray(grid @ back[:, :2].T + back[:, 2], np.float32), -1, 0)
-    warp = opening_warp(marks, size, opening)
+    along = np.arange(len(warp.rows))
+    back = cv2.invertAffineTransform(laid_on(marks, points, len(along)))
+    x, y = (np.asarray(across * along + (down * along[:, None] + start), np.float32) for across, down, start in back)
     rows, invented = (
         cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         for values in (warp.rows, warp.invented)
@@ -158,14 +166,15 @@ def _places(marks: Floats, points: Floats, size: int, opening: float) -> tuple[F
 
 def _alike(painted: Pixels, lent: Pixels) -> Floats:
     """Return float32 (S, S) in [0, 1]: how much the two canvases show the same."""
-    apart = np.abs(painted.astype(np.float32) - lent).mean(-1)
+    apart = cv2.transform(np.asarray(cv2.absdiff(painted, lent), np.float32), np.full((1, 3), 1 / 3))
     return np.exp(-np.square(cv2.GaussianBlur(apart, (0, 0), ALIKE_SIGMA) / ALIKE), dtype=np.float32)
 
 
-def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats, gain: Floats) -> Pixels:
+def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats, gain: Floats, sigma: float) -> Pixels:
     """Return the canvas (S, S, 3) as large as `fine` (nS, nS, 3), with that one's texture.
 
     weight: (S, S), how much of it is the other's.  places: (S, S, 2), where it is taken from.  gain: (3,), of its colours.
+    sigma: canvas px, what is finer is texture.
     """
     times = len(fine) // len(pixels)
     made = np.asarray(cv2.resize(pixels, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -182,7 +191,7 @@ def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats, gain
     apart = gain * lent - own
     # what is coarse is found on the canvas's own scale: blurring the enlarged one would take longer than all else here
     small = cv2.resize(apart, (goal[0] // times, goal[1] // times), interpolation=cv2.INTER_AREA)
-    coarse = cv2.resize(cv2.GaussianBlur(small, (0, 0), FINE), goal, interpolation=cv2.INTER_LINEAR)
+    coarse = cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma), goal, interpolation=cv2.INTER_LINEAR)
     made[inside] = np.clip(np.round(own + much * (apart - coarse)), 0, 255)
     return np.asarray(made, np.uint8)
 
