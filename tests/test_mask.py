@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from unisync.face.align import canvas_matrices, transform
 from unisync.face.box import drawn_landmarks
 from unisync.face.detect import FaceModels
-from unisync.mask import LIPS, OUTLINE, lips_mask, mouth_mask
+from unisync.mask import LIPS, OUTLINE, face_mask, lips_mask, mouth_mask
 from unisync.types import Floats
 
 
@@ -87,3 +89,17 @@ def test_a_face_beyond_the_canvas_does_no_harm(face: Floats) -> None:
         mask = mouth_mask(on_canvas(face, 128) + np.float32(shift), 128)
         assert np.isfinite(mask).all()
         assert not mask.any()
+
+
+@pytest.mark.parametrize("mask_of", [mouth_mask, face_mask, lips_mask])
+def test_a_mask_is_drawn_once_for_the_same_points_and_cannot_be_written_to(
+    face: Floats, mask_of: Callable[[Floats, int], Floats]
+) -> None:
+    points = on_canvas(face, 128)
+    mask = mask_of(points, 128)
+    assert mask_of(points.copy(), 128) is mask
+    points[:, 0] += 5
+    assert np.allclose(mask_of(points, 128)[40:120, 25:105], mask[40:120, 20:100], atol=1e-3)
+    assert mask_of(points, 64).shape == (64, 64)
+    with pytest.raises(ValueError, match="read-only"):
+        mask[:] = 0

@@ -196,18 +196,20 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method, 
     matrices = canvas_matrices(track.landmarks, size, seconds)
     points = np.stack([transform(p, m) for p, m in zip(track.landmarks, matrices, strict=True)])
     seen = presence(track.score)
-    at = choose_reference(points, size, track.score)
-    closed = next(read_frames(film, track.start + at, track.start + at + 1))
-    reference = Reference(crop_frame(closed, matrices[at], size), points[at])
+    shown: dict[int, Pixels] = {}
 
     def canvases() -> Iterator[Canvas]:
         for i, frame in enumerate(read_frames(film, track.start, track.stop)):
-            yield Canvas(track.start + i, crop_frame(frame, matrices[i], size), seconds[i], points[i])
+            shown[i] = crop_frame(frame, matrices[i], size)
+            yield Canvas(track.start + i, shown[i], seconds[i], points[i])
 
-    performer = method.begin(track, keep)
-    with ThreadPoolExecutor(1, "listen") as aside:  # the speech is heard while mouths are looked for
+    performer, reference, mouths = method.begin(track, keep), None, None
+    with ThreadPoolExecutor(1, "listen") as aside:  # the speech is heard while the shot is looked through
         heard = aside.submit(method.listen, sound)
-        mouths = lend_mouths(film, track, points, (matrices, size)) if method.spec.lends else None
+        if method.spec.lends:
+            mouths = lend_mouths(film, track, points, (matrices, size))
+        else:
+            reference = closed_face(film, track, points, (matrices, size))
         heard.result()
     cuts = windows(prefetch(canvases(), method.spec.length), method.spec, sound, reference, mouths)
     for index, pixels in stitch(performer.render(cuts), method.spec.overlap, track.stop):
@@ -215,10 +217,19 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method, 
         if seen[i] > 0:
             texture, mouth = 1 - lips_mask(points[i], size), mouth_mask(points[i], size)
             if method.spec.composite == "none":
-                yield Patch(index, pixels, canvas_mask(size) * seen[i], matrices[i], texture, mouth)
+                yield Patch(index, pixels, canvas_mask(size) * seen[i], matrices[i], shown[i], texture, mouth)
             else:
                 mask = mouth if method.spec.composite == "gaussian" else (mouth > HARD).astype(np.float32)
-                yield Patch(index, pixels, mask * seen[i], matrices[i], texture)
+                yield Patch(index, pixels, mask * seen[i], matrices[i], shown[i], texture)
+        del shown[i]
+
+
+def closed_face(film: Film, track: Track, points: Floats, place: tuple[Floats, int]) -> Reference:
+    """Return the track's face with its lips closed; the arguments are those of `lend_mouths`."""
+    matrices, size = place
+    at = choose_reference(points, size, track.score)
+    frame = next(read_frames(film, track.start + at, track.start + at + 1))
+    return Reference(crop_frame(frame, matrices[at], size), points[at])
 
 
 def lend_mouths(film: Film, track: Track, points: Floats, place: tuple[Floats, int]) -> Mouths:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, lru_cache, wraps
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +24,35 @@ CHIN_ROOM = 0.10  # how far an opening jaw may go below the film's own chin
 SIDE_ROOM = 0.02  # how far beyond the face's outline the mask may reach
 INSET = 0.06  # the jaw's sides are drawn in by this share towards the mouth
 SUBPIXEL = 4  # polygons are placed to 2 ** -4 px
+KEPT_BYTES = 1 << 24
+"""What the latest masks of each kind and size may take in memory."""
 
 Points = NDArray[np.float64]
+Masking = Callable[..., Floats]
 
 
+def _kept(mask_of: Masking) -> Masking:
+    """Keep the latest masks, read-only: lending, painting, texture and pasting ask for the same frame's, one after another."""
+
+    @cache
+    def of_size(size: int) -> Callable[[bytes], Floats]:
+        def drawn(points: bytes) -> Floats:
+            mask = mask_of(np.frombuffer(points, np.float32).reshape(-1, 2), size)
+            mask.flags.writeable = False
+            return mask
+
+        return lru_cache(max(1, KEPT_BYTES // (4 * size * size)))(drawn)
+
+    @wraps(mask_of)
+    def asked(landmarks: Floats, size: int, **shape: float) -> Floats:
+        if shape:
+            return mask_of(landmarks, size, **shape)
+        return of_size(size)(np.asarray(landmarks, np.float32).tobytes())
+
+    return asked
+
+
+@_kept
 def mouth_mask(landmarks: Floats, size: int, *, dilate: float = DILATE, blur: float = BLUR) -> Floats:
     """Return M_blur of Eq 12, float32 (size, size): exactly 1 at the mouth, exactly 0 outside and on the canvas's edge.
 
@@ -43,7 +71,8 @@ def mouth_mask(landmarks: Floats, size: int, *, dilate: float = DILATE, blur: fl
     return _exact(_blurred(grown, radius, radius / 2) * face_mask(landmarks, size) * _rim(size, radius))
 
 
-def face_mask(landmarks: Floats, size: int, inset: float = 0.0) -> Floats:
+@_kept
+def face_mask(landmarks: Floats, size: int, *, inset: float = 0.0) -> Floats:
     """Return float32 (size, size): 1 inside the face's outline and below the chin, falling to 0 just beyond.
 
     landmarks: (468, 2) canvas px. What lies behind a far cheek is outside.  inset: how much smaller, as a share of the side.
@@ -63,7 +92,8 @@ def canvas_mask(size: int, *, blur: float = BLUR) -> Floats:
     return _rim(size, max(1, round(blur * size)))
 
 
-def lips_mask(landmarks: Floats, size: int, dilate: float = 0.03) -> Floats:
+@_kept
+def lips_mask(landmarks: Floats, size: int, *, dilate: float = 0.03) -> Floats:
     """Return float32 (size, size) in [0, 1]: lips, the mouth between them, and where an opening mouth would reach.
 
     landmarks: (468, 2) canvas px.  dilate: as a share of the side.

@@ -182,7 +182,7 @@ def laid(image: Pixels, points: Floats, reference: Reference) -> tuple[Pixels, F
         cv2.warpAffine(reference.pixels, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101), np.uint8
     )
     moved = np.asarray(reference.landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
-    face = face_mask(moved, size, CHEEK)  # beside a face that is turned otherwise lies what is behind it
+    face = face_mask(moved, size, inset=CHEEK)  # beside a face that is turned otherwise lies what is behind it
     mask = (np.maximum(mouth_mask(points, size), mouth_mask(moved, size)) * face)[..., None]
     own_face = face_mask(points, size)
     rim = ((mask > 0) & (mask < 1))[..., 0] & (face == 1) & (own_face == 1)

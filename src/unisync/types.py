@@ -280,7 +280,7 @@ class Patch:
     """What a method gives back for one frame.
 
     pixels: uint8 (S, S, 3) canvas, or (nS, nS, 3), n times enlarged.  mask: float32 (S, S) canvas, 0 on the border.
-    matrix: float32 (2, 3), frame px -> canvas px.
+    matrix: float32 (2, 3), frame px -> canvas px.  seen: uint8 (S, S, 3), the canvas as the film has it.
     keep: float32 (S, S) canvas, where the film's own fine texture is put back (1) or not (0).
     mouth: float32 (S, S) canvas, 0 beyond the mouth, where the mask is wider than that; what changes there is measured.
     """
@@ -289,6 +289,7 @@ class Patch:
     pixels: Pixels
     mask: Floats
     matrix: Floats
+    seen: Pixels
     keep: Floats
     mouth: Floats | None = None
 

@@ -50,12 +50,15 @@ def test_a_canvas_needs_only_a_part_of_its_frame(side: float, degrees: float, pl
     assert asked[0] < max(5 * side**2, 200)
 
 
+def pasted(on: Frame, pixels: Pixels, mask: Floats, matrix: Floats, keep: Floats) -> Frame:
+    return paste(on, Patch(0, pixels, mask, matrix, crop_frame(on, matrix, SIZE), keep))
+
+
 @pytest.mark.parametrize(("side", "degrees"), [(300, 0), (300, 25), (64, 0), (30, -10)])
 def test_outside_the_mask_nothing_changes_inside_the_canvas_shows(side: float, degrees: float) -> None:
     picture = lay([(240, 180, 1.5)])
     red = np.full((SIZE, SIZE, 3), (255, 0, 0), np.uint8)
-    patch = Patch(0, red, disc(), look(240, 180, side, degrees), np.zeros((SIZE, SIZE), np.float32))
-    made = paste(frame(picture), patch)
+    made = pasted(frame(picture), red, disc(), look(240, 180, side, degrees), np.zeros((SIZE, SIZE), np.float32))
     (edit,) = made.edits
     y, x = np.mgrid[0:360, 0:480]
     away = np.hypot(x - 240, y - 180) / side * SIZE
@@ -69,7 +72,7 @@ def test_an_unchanged_canvas_leaves_the_frame_to_the_bit_where_its_texture_is_ke
     picture = np.random.default_rng(0).integers(0, 256, (360, 480, 3)).astype(np.uint8)
     matrix = look(240, 180, 300, 10)
     keep = np.ones((SIZE, SIZE), np.float32)
-    made = paste(frame(picture), Patch(0, crop(picture, matrix, SIZE), disc(), matrix, keep))
+    made = pasted(frame(picture), crop(picture, matrix, SIZE), disc(), matrix, keep)
     assert (made.pixels == picture).all()
 
 
@@ -80,7 +83,7 @@ def test_texture_comes_back_only_where_it_is_kept() -> None:
     brighter = crop(picture, matrix, SIZE) + 30
     for share, spread in ((1.0, 20), (0.0, 0)):
         keep = np.full((SIZE, SIZE), share, np.float32)
-        middle = paste(frame(picture), Patch(0, brighter, disc(), matrix, keep)).pixels[150:210, 220:260].astype(int)
+        middle = pasted(frame(picture), brighter, disc(), matrix, keep).pixels[150:210, 220:260].astype(int)
         assert abs(middle.mean() - 160) < 2
         assert abs(np.ptp(middle) - spread) <= 3
 
@@ -89,8 +92,7 @@ def test_texture_comes_back_only_where_it_is_kept() -> None:
 def test_a_face_partly_outside_is_clipped(place: tuple[int, int]) -> None:
     picture = lay([])
     grey = np.full((SIZE, SIZE, 3), 200, np.uint8)
-    patch = Patch(0, grey, disc(), look(*place, 300), np.zeros((SIZE, SIZE), np.float32))
-    made = paste(frame(picture), patch)
+    made = pasted(frame(picture), grey, disc(), look(*place, 300), np.zeros((SIZE, SIZE), np.float32))
     (edit,) = made.edits
     height, width = edit.mask.shape
     assert edit.x >= 0
@@ -104,15 +106,15 @@ def test_without_a_mask_or_wholly_outside_the_frame_stays() -> None:
     picture, black = lay([]), np.zeros((SIZE, SIZE, 3), np.uint8)
     keep = np.ones((SIZE, SIZE), np.float32)
     whole = frame(picture)
-    assert paste(whole, Patch(0, black, np.zeros_like(keep), look(240, 180, 300), keep)) is whole
-    assert paste(whole, Patch(0, black, disc(), look(2000, 180, 300), keep)) is whole
+    assert pasted(whole, black, np.zeros_like(keep), look(240, 180, 300), keep) is whole
+    assert pasted(whole, black, disc(), look(2000, 180, 300), keep) is whole
 
 
 def test_a_second_face_goes_on_top_of_the_first() -> None:
     made = frame(lay([]))
     for x in (140, 340):
         white = np.full((SIZE, SIZE, 3), 255, np.uint8)
-        made = paste(made, Patch(0, white, disc(), look(x, 180, 120), np.zeros((SIZE, SIZE), np.float32)))
+        made = pasted(made, white, disc(), look(x, 180, 120), np.zeros((SIZE, SIZE), np.float32))
     assert len(made.edits) == 2
     assert (made.pixels[180, [140, 340]] == 255).all()
 
@@ -129,7 +131,7 @@ def test_an_enlarged_canvas_shows_what_the_canvas_cannot_hold() -> None:
     soft[100:156:4, 100:156] = 250
     keep = np.ones((SIZE, SIZE), np.float32)
     keep[22:42, 22:42] = 0
-    made = paste(frame(picture), Patch(0, soft, disc(), matrix, keep)).pixels.astype(int)
+    made = pasted(frame(picture), soft, disc(), matrix, keep).pixels.astype(int)
     stripes = made[180 - 16 : 180 + 16, 240 - 16 : 240 + 16].mean((1, 2))
     assert np.ptp(stripes) > 80  # stripes lie half a pixel beside the rows
     still = np.abs(made - picture)[180 - 60 : 180 - 48, 200:280]

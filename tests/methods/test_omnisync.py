@@ -93,7 +93,8 @@ def test_a_window_goes_on_from_the_one_before(backbone: Mini, monkeypatch: pytes
     assert torch.allclose(ends[1][:, :, :2], backbone.encode(one[4:]), atol=1e-4)
     render(backbone, [second])  # nothing before it
     render(backbone, [first, second], carry=False)
-    assert torch.equal(ends[2], ends[4]) and torch.equal(ends[0], ends[3])
+    apart = ends[3:] if torch.equal(ends[0], ends[3]) else ends[:2:-1]  # painted side by side, done in any order
+    assert torch.equal(ends[0], apart[0]) and torch.equal(ends[2], apart[1])
     assert not torch.allclose(ends[2][:, :, 2:], ends[1][:, :, 2:], atol=1e-3)
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unisync.face.align import canvas_area, crop, enlarged, enlargement, shifted
+from unisync.face.align import enlarged, enlargement, shifted
 from unisync.types import Area, Edit, Floats, Frame, Patch, Pixels
 
 FINE = 0.8
@@ -29,19 +29,15 @@ def paste(frame: Frame, patch: Patch) -> Frame:
         return frame
     left, top, right, bottom = area
     matrix, goal = shifted(patch.matrix, area), (right - left, bottom - top)
-    around = _union(area, canvas_area(patch.matrix, size, frame.picture.size))
-    pixels = frame.part(around)
-    seen = crop(pixels, shifted(patch.matrix, around), size).astype(np.float32)
-    times = len(patch.pixels) // size
+    seen, times = patch.seen.astype(np.float32), len(patch.pixels) // size
     kept = _enlarged(patch.keep[..., None] * seen, times)
     change = _warped(patch.pixels - kept, enlarged(matrix, times), goal)
     # linear, since a cubic would leave [0, 1] and reach beyond the mask
     weights = _laid(np.dstack([patch.mask, patch.keep]), matrix, goal, cv2.INTER_LINEAR)
     mask, keep = weights[..., 0], weights[..., 1]
     mask[mask > 1 - 1e-4] = 1
-    source = pixels[top - around[1] : bottom - around[1], left - around[0] : right - around[0]]
     # M (canvas + keep (source - seen)) + (1 - M) source; where M is 0 that is the source to the bit
-    was = source.astype(np.float32)
+    was = frame.part(area).astype(np.float32)
     if times == 1:  # an enlarged canvas brings its own texture
         change = _refined(change, was, _warped(seen, matrix, goal), mask, keep, FINE / _scale(patch.matrix))
     lost = cv2.multiply(was, cv2.merge([1 - keep] * 3))
@@ -85,10 +81,6 @@ def _fine(picture: Floats, sigma: float) -> Floats:
 def _scale(matrix: Floats | NDArray[np.float64]) -> float:
     """Return canvas pixels per frame pixel."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2].astype(np.float64)))))
-
-
-def _union(a: Area, b: Area) -> Area:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
 def _area(mask: Floats, matrix: Floats, frame: tuple[int, int]) -> Area | None:
