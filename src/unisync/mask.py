@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache, wraps
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -24,14 +25,14 @@ CHIN_ROOM = 0.10  # how far an opening jaw may go below the film's own chin
 SIDE_ROOM = 0.02  # how far beyond the face's outline the mask may reach
 INSET = 0.06  # the jaw's sides are drawn in by this share towards the mouth
 SUBPIXEL = 4  # polygons are placed to 2 ** -4 px
-KEPT_BYTES = 1 << 24
+KEPT_BYTES = 1 << 23
 """What the latest masks of each kind and size may take in memory."""
 
 Points = NDArray[np.float64]
-Masking = Callable[..., Floats]
+MaskOf = TypeVar("MaskOf", bound=Callable[..., Floats])
 
 
-def _kept(mask_of: Masking) -> Masking:
+def _kept(mask_of: MaskOf) -> MaskOf:
     """Keep the latest masks, read-only: lending, painting, texture and pasting ask for the same frame's, one after another."""
 
     @cache
@@ -49,7 +50,7 @@ def _kept(mask_of: Masking) -> Masking:
             return mask_of(landmarks, size, **shape)
         return of_size(size)(np.asarray(landmarks, np.float32).tobytes())
 
-    return asked
+    return cast(MaskOf, asked)
 
 
 @_kept
