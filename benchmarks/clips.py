@@ -38,7 +38,7 @@ from unisync.metrics.pixels import OutsideMask
 from unisync.options import DubOptions
 from unisync.production import fit
 from unisync.registry import load
-from unisync.types import Frame, Pixels, Sound, Track, Window
+from unisync.types import Frame, Pixels, Track, Window
 
 SILENT_SECONDS = 25
 """Longer films are not dubbed a second time with silence."""
@@ -175,9 +175,6 @@ class BlurredMouth:
 
     def begin(self, track: Track, keep: Keep = anew) -> Performer:
         return self
-
-    def listen(self, sound: Sound) -> None:
-        """Nothing is said."""
 
     def render(self, windows: Iterable[Window]) -> Iterator[tuple[int, Pixels]]:
         sigma = BLUR * self.spec.canvas

@@ -26,7 +26,7 @@ from unisync.media.prefetch import prefetch
 from unisync.media.reader import read_frames
 from unisync.media.sound import Speech
 from unisync.media.writer import write_film
-from unisync.methods.base import Keep, Method, anew
+from unisync.methods.base import Hears, Keep, Method, anew
 from unisync.methods.windows import Canvas, stitch, windows
 from unisync.metrics.base import Value
 from unisync.metrics.pixels import OutsideMask
@@ -205,12 +205,13 @@ def perform(film: Film, plan: Plan, track: Track, sound: Sound, method: Method, 
 
     performer, reference, mouths = method.begin(track, keep), None, None
     with ThreadPoolExecutor(1, "listen") as aside:  # the speech is heard while the shot is looked through
-        heard = aside.submit(method.listen, sound)
+        heard = aside.submit(method.listen, sound) if isinstance(method, Hears) else None
         if method.spec.lends:
             mouths = lend_mouths(film, track, points, (matrices, size))
         else:
             reference = closed_face(film, track, points, (matrices, size))
-        heard.result()
+        if heard is not None:
+            heard.result()
     cuts = windows(prefetch(canvases(), method.spec.length), method.spec, sound, reference, mouths)
     for index, pixels in stitch(performer.render(cuts), method.spec.overlap, track.stop):
         i = index - track.start

@@ -264,7 +264,7 @@ def test_painted_lips_take_on_the_texture_of_lent_ones_they_are_like(times: int)
     fine = np.stack([striped(r, times) for r in given])
     pixels = np.stack([cv2.resize(f, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for f in fine])
     lender = Lender(Mouths(pixels, mouths().landmarks, mouths().lips, fine), SPREAD)
-    asked = lips(0.0, 0.0, 0.0, 0.0)
+    asked = lips(*[PRESSED / 2] * 4)  # just shut
     at = replace(window(), landmarks=np.stack([given[0].landmarks] * 4))
     lent = lender.lent(at, asked)
     smooth = np.full_like(at.pixels, 150)
@@ -279,23 +279,25 @@ def test_painted_lips_take_on_the_texture_of_lent_ones_they_are_like(times: int)
     assert np.ptp(far[0, lip, middle]) <= 1
 
 
-def test_lips_pressed_together_take_on_what_is_finest_alone() -> None:
-    """Of stripes of one and of four pixels; their seam is the warp's, and as coarse as these."""
+def test_lips_pressed_together_take_on_what_the_canvas_cannot_hold_and_no_more() -> None:
+    """Of stripes of one pixel of a canvas twice as large, and of eight; of none where the canvas is not enlarged."""
     at = replace(window(), landmarks=np.stack([canvas(0.0).landmarks] * 4))
-    lip, middle = slice(round(0.53 * SIZE), round(0.58 * SIZE)), slice(round(0.45 * SIZE), round(0.55 * SIZE))
     taken = {}
-    for wide in (1, 4):
-        fine = mouths().pixels.astype(np.int16)
-        fine[:, :, np.arange(SIZE) // wide % 2 == 0] += 20
+    for times, wide in ((2, 1), (2, 8), (1, 1)):
+        size = times * SIZE
+        lip, middle = slice(round(0.53 * size), round(0.58 * size)), slice(round(0.45 * size), round(0.55 * size))
+        fine = np.kron(mouths().pixels, np.ones((1, times, times, 1), np.uint8)).astype(np.int16)
+        fine[:, :, np.arange(size) // wide % 2 == 0] += 20
         fine = np.clip(fine, 0, 255).astype(np.uint8)
-        lender = Lender(Mouths(fine, mouths().landmarks, mouths().lips, fine), SPREAD)
+        lender = Lender(replace(mouths(), fine=fine), SPREAD)
         pressed = lender.lent(at, lips(0.0, 0.0, 0.0, 0.0))
         assert pressed.openings == pytest.approx(-PRESSED)
         for lent in (pressed, replace(pressed, openings=np.zeros(4, np.float32))):
             made = lender.textured(np.full_like(at.pixels, 150), lent)[0, lip, middle].astype(int)
-            taken[wide, float(lent.openings[0]) < 0] = np.ptp(made, axis=1).mean()
-    assert taken[1, True] > 0.7 * taken[1, False] > 5
-    assert taken[4, True] < 0.6 * taken[4, False]
+            taken[times, wide, float(lent.openings[0]) < 0] = made.std(axis=1).mean()
+    assert taken[2, 1, True] > 0.7 * taken[2, 1, False] > 3
+    assert taken[2, 8, True] < 0.6 * taken[2, 8, False]
+    assert taken[1, 1, True] == 0 and taken[1, 1, False] > 3
 
 
 def test_a_mouth_pulled_aside_is_not_lent() -> None:

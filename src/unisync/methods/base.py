@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unisync.options import Composite
 from unisync.types import Pixels, Sound, Track, Window
@@ -71,5 +71,10 @@ class Method(Protocol):
     def begin(self, track: Track, keep: Keep = anew) -> Performer:
         """Return the performer of one track; all of its long work goes through `keep`, the same work for the same window."""
 
+
+@runtime_checkable
+class Hears(Protocol):
+    """A method that takes in a speech before a track says it, so that this is done beside other work."""
+
     def listen(self, sound: Sound) -> object:
-        """Take in a speech that a track is going to say, where it will be remembered; called from any thread."""
+        """Take in a speech and remember it; called from any thread."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from unisync.methods.base import Keep, Performer, Spec, anew
 from unisync.options import DubOptions
-from unisync.types import Pixels, Sound, Track, Window
+from unisync.types import Pixels, Track, Window
 
 
 class Echo:
@@ -17,9 +17,6 @@ class Echo:
 
     def begin(self, track: Track, keep: Keep = anew) -> Performer:
         return EchoPerformer(keep)
-
-    def listen(self, sound: Sound) -> None:
-        """Nothing is said."""
 
 
 class EchoPerformer:

@@ -31,8 +31,9 @@ SPOKEN, BEYOND = 0.07, 0.03
 who hardly parts the lips does not gape in another language, and the inside of a gaping mouth would have to be made up."""
 FINE = 3.0
 """Canvas px: what is finer is texture, and comes from the lent mouth where the painted one is like it."""
-PRESSED_FINE = 0.7
-"""The same for lips pressed together, whose seam is cut by a warp: harder than a seam is, and it looks like an opening."""
+PRESSED_FINE = 0.8
+"""The same for lips pressed together on an enlarged canvas, and none on others: their seam is cut by a warp, harder than a
+seam is, so that it looks like an opening."""
 ALIKE, ALIKE_SIGMA = 50.0, 2.0
 """How far painted lips may be from the lent ones, in levels over so many canvas px, and still take on their texture."""
 
@@ -103,7 +104,7 @@ class Lender:
         amount: of the texture, in [0, 1].
         """
         fine, size = self.mouths.pixels if self.mouths.fine is None else self.mouths.fine, painted.shape[1]
-        sigmas = np.interp(lent.openings, (-PRESSED, 0), (PRESSED_FINE, FINE))
+        sigmas = np.interp(lent.openings, (-PRESSED, 0), (PRESSED_FINE if fine.shape[1] > size else 0.0, FINE))
         chosen = zip(lent.mouths, lent.warps, lent.gains, sigmas, strict=True)
         frames = zip(lent.window.landmarks, lent.window.pixels, painted, strict=True)
         made = []
@@ -191,9 +192,13 @@ def _textured(pixels: Pixels, weight: Floats, fine: Pixels, places: Floats, gain
     apart = gain * lent - own
     # what is coarse is found on the canvas's own scale: blurring the enlarged one would take longer than all else here
     small = cv2.resize(apart, (goal[0] // times, goal[1] // times), interpolation=cv2.INTER_AREA)
-    coarse = cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma), goal, interpolation=cv2.INTER_LINEAR)
+    coarse = cv2.resize(_blurred(np.asarray(small, np.float32), sigma), goal, interpolation=cv2.INTER_LINEAR)
     made[inside] = np.clip(np.round(own + much * (apart - coarse)), 0, 255)
     return np.asarray(made, np.uint8)
+
+
+def _blurred(picture: Floats, sigma: float) -> Floats:
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32) if sigma > 0 else picture
 
 
 def _light(pixels: Pixels) -> Floats:
